@@ -1,0 +1,143 @@
+package op
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"rotunda.dev/rotunda/internal/fault"
+)
+
+// Routes finds the operation that a verb and a path below a mount mean. An
+// operation that is not in it does not exist.
+type Routes struct {
+	ops    []Op
+	routes []route // most specific first
+}
+
+type route struct {
+	segs []part // one a segment
+	dir  bool   // the path ends in a slash
+	ops  []int  // of Routes.ops, one a verb
+}
+
+// NewRoutes returns the routes of ops. It panics where two operations would
+// answer the same request.
+func NewRoutes(ops []Op) *Routes {
+	r := &Routes{ops: ops}
+	for i, o := range ops {
+		segs := o.pattern.segments()
+		at := slices.IndexFunc(r.routes, func(x route) bool { return sameShape(x.segs, segs) })
+		if at < 0 {
+			at = len(r.routes)
+			r.routes = append(r.routes, route{segs: segs, dir: strings.HasSuffix(o.Path, "/")})
+		}
+		for _, j := range r.routes[at].ops {
+			if class(ops[j].Verb) == class(o.Verb) {
+				panic(fmt.Sprintf("op: internal error: %s and %s answer the same request", ops[j].Name, o.Name))
+			}
+		}
+		r.routes[at].ops = append(r.routes[at].ops, i)
+	}
+	slices.SortStableFunc(r.routes, func(a, b route) int { return compareShape(a.segs, b.segs) })
+	return r
+}
+
+// Ops returns every operation, in the order given.
+func (r *Routes) Ops() []Op { return r.ops }
+
+// Match returns the operation for verb at path, which is relative to the mount
+// and canonical, with the values of its path fields. Of verb, Create, Update
+// and Upsert are one. The error is a fault of kind NoRoute, or Unsupported
+// where the path exists with other verbs.
+func (r *Routes) Match(verb Verb, path string) (Op, []Arg, error) {
+	known := false
+	rel := strings.TrimSuffix(path, "/")
+	for i := range r.routes {
+		args, ok := r.routes[i].match(rel)
+		if !ok {
+			continue
+		}
+		for _, j := range r.routes[i].ops {
+			if class(r.ops[j].Verb) == class(verb) {
+				return r.ops[j], args, nil
+			}
+		}
+		known = true
+	}
+	if known {
+		return Op{}, nil, fault.New(fault.Unsupported, "unsupported operation")
+	}
+	return Op{}, nil, fault.New(fault.NoRoute, "unsupported path")
+}
+
+func (rt *route) match(path string) ([]Arg, bool) {
+	var args []Arg
+	for i := range rt.segs {
+		seg := &rt.segs[i]
+		if seg.rest {
+			return append(args, Arg{seg.name, path}), true // also empty: the operation's own Validate decides
+		}
+		if path == "" {
+			return nil, false
+		}
+		head, tail, _ := strings.Cut(path, "/")
+		switch {
+		case seg.field >= 0:
+			args = append(args, Arg{seg.name, head})
+		case seg.text != head:
+			return nil, false
+		}
+		path = tail
+	}
+	return args, path == ""
+}
+
+// segments takes the pattern apart at its slashes. A field fills a segment.
+func (p pattern) segments() []part {
+	var segs []part
+	for _, x := range p {
+		if x.field >= 0 {
+			segs = append(segs, x)
+			continue
+		}
+		for s := range strings.SplitSeq(strings.Trim(x.text, "/"), "/") {
+			if s != "" {
+				segs = append(segs, part{text: s, field: -1})
+			}
+		}
+	}
+	return segs
+}
+
+func class(v Verb) Verb {
+	if v.IsWrite() {
+		return Update
+	}
+	return v
+}
+
+func sameShape(a, b []part) bool {
+	return slices.EqualFunc(a, b, func(x, y part) bool {
+		return x.text == y.text && x.rest == y.rest && (x.field >= 0) == (y.field >= 0)
+	})
+}
+
+// compareShape orders literals before fields before rests, segment by segment.
+func compareShape(a, b []part) int {
+	rank := func(x part) int {
+		switch {
+		case x.rest:
+			return 2
+		case x.field >= 0:
+			return 1
+		}
+		return 0
+	}
+	for i := range min(len(a), len(b)) {
+		if d := rank(a[i]) - rank(b[i]); d != 0 {
+			return d
+		}
+	}
+	return len(b) - len(a)
+}
