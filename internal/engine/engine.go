@@ -8,6 +8,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/storage"
 )
@@ -21,12 +22,29 @@ type Kind struct {
 	// options that it stands for: "kv-v2" is kv with version 2.
 	Aliases map[string]map[string]string
 
+	Method bool // an auth method, mounted under auth/
+	Fixed  bool // part of the server; nobody can mount it
+
 	// Check reports options that this kind does not take, as a fault of kind
 	// Invalid, for a mount that is about to be made or tuned. Nil takes none.
 	Check func(options map[string]string) error
 
 	// Open makes an instance of a mount. It starts no goroutine and writes nothing.
 	Open func(ctx context.Context, env Env) (Instance, error)
+}
+
+// Mountable reports whether people can mount k.
+func (k Kind) Mountable() bool { return !k.Fixed }
+
+// Checked reports options that k does not take, as a fault of kind Invalid.
+func (k Kind) Checked(options map[string]string) error {
+	if k.Check != nil {
+		return k.Check(options)
+	}
+	if len(options) > 0 {
+		return fault.New(fault.Invalid, "%s takes no options", k.Name)
+	}
+	return nil
 }
 
 // Values seals the values of secrets, each under a key of its own. What it

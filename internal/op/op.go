@@ -72,7 +72,7 @@ type Auth uint8
 // The ways to be let in.
 const (
 	Token Auth = iota // a valid token whose policies allow it
-	Open              // no token is needed and no policy asked
+	Open              // no token is needed and no policy asked; of a valid one the Call still says whose it is
 	Login             // as Open; the answer holds a token, and the attempt is counted
 )
 
@@ -179,6 +179,10 @@ type Call struct {
 	// May reports whether the caller may do verb to resource, parameters left
 	// aside: for lists that show only what can be seen. Nil allows nothing.
 	May func(verb Verb, resource string) bool
+
+	// Sees reports whether the caller may do anything at all at or below the
+	// prefix, which ends in a slash. Nil sees nothing.
+	Sees func(prefix string) bool
 
 	Reply Reply // what the operation says besides its value
 
@@ -477,7 +481,7 @@ type part struct {
 	text  string // as it stands, if field is negative
 	name  string
 	field int  // of In, whose value goes here
-	rest  bool // {name...}: takes every segment that is left, one at least
+	rest  bool // {name...}: takes every segment that is left, before literal ones at the end
 }
 
 func parse[In any](path string) pattern {

@@ -27,6 +27,11 @@ func NewRoutes(ops []Op) *Routes {
 	r := &Routes{ops: ops}
 	for i, o := range ops {
 		segs := o.pattern.segments()
+		if at := slices.IndexFunc(segs, func(x part) bool { return x.rest }); at >= 0 {
+			if slices.ContainsFunc(segs[at+1:], func(x part) bool { return x.field >= 0 }) {
+				panic("op: internal error: " + o.Name + " has a field behind {" + segs[at].name + "...}")
+			}
+		}
 		at := slices.IndexFunc(r.routes, func(x route) bool { return sameShape(x.segs, segs) })
 		if at < 0 {
 			at = len(r.routes)
@@ -76,7 +81,15 @@ func (rt *route) match(path string) ([]Arg, bool) {
 	for i := range rt.segs {
 		seg := &rt.segs[i]
 		if seg.rest {
-			return append(args, Arg{seg.name, path}), true // also empty: the operation's own Validate decides
+			// Also empty, where nothing comes after it: the operation's own Validate decides.
+			for _, last := range slices.Backward(rt.segs[i+1:]) {
+				rest, ok := strings.CutSuffix(path, "/"+last.text)
+				if !ok || rest == "" {
+					return nil, false
+				}
+				path = rest
+			}
+			return append(args, Arg{seg.name, path}), true
 		}
 		if path == "" {
 			return nil, false
@@ -123,7 +136,9 @@ func sameShape(a, b []part) bool {
 	})
 }
 
-// compareShape orders literals before fields before rests, segment by segment.
+// compareShape orders literals before fields before rests, segment by segment;
+// of two where one begins the other, a rest with more behind it comes first,
+// and a rest that may be empty last.
 func compareShape(a, b []part) int {
 	rank := func(x part) int {
 		switch {
@@ -139,5 +154,8 @@ func compareShape(a, b []part) int {
 			return d
 		}
 	}
-	return len(b) - len(a)
+	if n := min(len(a), len(b)); n > 0 && (a[n-1].rest || b[n-1].rest) {
+		return len(b) - len(a)
+	}
+	return len(a) - len(b)
 }

@@ -1,0 +1,77 @@
+package broker
+
+import (
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/fault"
+)
+
+// record is what the journal keeps with the operation's own transaction: of an
+// operation that is one transaction the outcome, of another that it began.
+func (p *passage) record() (*audit.Record, error) {
+	if !p.op.InTransaction {
+		return p.begun(), nil
+	}
+	return p.outcome(nil), nil
+}
+
+// begun is the record of an operation that is about to have effects.
+func (p *passage) begun() *audit.Record {
+	r := p.base()
+	r.Kind = audit.Intent
+	r.Outcome = ""
+	return r
+}
+
+// outcome is the record of an operation that has ended.
+func (p *passage) outcome(err error) *audit.Record {
+	r := p.base()
+	r.Kind = audit.Request
+	if p.intent {
+		r.Kind = audit.Outcome
+	}
+	r.Outcome = "ok"
+	if err != nil {
+		r.Outcome = fault.KindOf(err).String()
+		r.Error = fault.Public(err)
+	}
+	if p.call.Out != nil && (err == nil || fault.Is(err, fault.Deleted)) {
+		r.Out = p.b.p.Hasher.Redact(p.call.Out)
+	}
+	if p.wrapped != nil {
+		r.Wrapped = true
+		r.Out = p.b.p.Hasher.Redact(*p.wrapped)
+	}
+	return r
+}
+
+func (p *passage) base() *audit.Record {
+	req := p.req
+	r := &audit.Record{
+		Time: req.Time, Node: p.b.p.Node, RequestID: req.ID, Op: p.op.Name, Path: string(req.Path),
+		Remote: req.Remote.String(), Allowed: p.allowed, WrapTTL: req.WrapTTL, Warnings: len(p.call.Reply.Warnings),
+		MountPath: string(p.call.Mount.Path), MountKind: p.call.Mount.Kind, MountAccessor: p.call.Mount.Accessor, MountID: p.call.Mount.ID,
+	}
+	r.Verb = req.Verb.String()
+	if p.call.Asked.Verb != 0 {
+		r.Verb = p.call.Asked.Verb.String()
+	}
+	if p.call.Asked.Resource != "" {
+		r.Path = p.call.Asked.Resource
+	}
+	if p.allowed || p.verdict.Policy != "" {
+		r.Rule = p.verdict.Rule
+	}
+	if p.call.In != nil {
+		r.In = p.b.p.Hasher.Redact(p.call.In)
+	}
+	if e := p.entry; e != nil {
+		r.Actor = audit.Actor{Accessor: e.Accessor, DisplayName: e.DisplayName, EntityID: e.EntityID, TokenKind: string(e.Kind)}
+		for _, n := range e.Policies {
+			r.Actor.Policies = append(r.Actor.Policies, string(n))
+		}
+	}
+	if !req.Token.Empty() {
+		r.Actor.TokenHash = p.b.p.Hasher.Hash(req.Token.Reveal())
+	}
+	return r
+}
