@@ -1,4 +1,8 @@
 // Package seal wraps the root key so that it can be kept on disk.
+//
+// Each way to unseal a store is a slot: one [Stanza], made by one [Sealer]. Any
+// one of them opens it, so moving from one to another is adding a stanza and
+// then removing one.
 package seal
 
 import (
@@ -14,11 +18,23 @@ var (
 
 	// ErrMoreShares says that people have still to bring more of the key.
 	ErrMoreShares = errors.New("seal: more shares are needed")
+
+	// ErrBadShare says that a share is damaged, of another set, or forged:
+	// the person who brought it is to look again.
+	ErrBadShare = errors.New("seal: bad share")
+
+	// ErrDuplicateShare says that a share has been given already.
+	ErrDuplicateShare = errors.New("seal: share was given already")
+
+	// ErrWrongKey says that the key, passphrase or identity is sound and not
+	// the one with which the stanza was made.
+	ErrWrongKey = errors.New("seal: wrong key")
+
+	// ErrDamaged says that a stanza, or what opens it, is not as it was made.
+	ErrDamaged = errors.New("seal: damaged")
 )
 
-// Sealer wraps the root key under a key that this server does not keep. A
-// server may have several: each adds a stanza, and any one can unseal, so
-// moving from one to another is adding a stanza and then removing one.
+// Sealer wraps the root key under a key that this server does not keep.
 type Sealer interface {
 	// Seal wraps root. The stanza can be opened only with the same binding.
 	Seal(ctx context.Context, root secret.Bytes, binding []byte) (Stanza, error)
