@@ -24,6 +24,7 @@ import (
 const (
 	MaxKey       = 1024            // bytes of Scope and Row together
 	MaxScopes    = 16              // declared by one Update
+	MaxTouched   = 64              // scopes that one Update touches, with those that it had not declared
 	MaxReads     = 128             // keys read by one Update, a scanned item counting as one
 	MaxWrites    = 128             // keys written by one Update
 	MaxBytes     = 1 << 20         // bytes written by one Update
@@ -101,18 +102,28 @@ type Store interface {
 	//
 	// fn may run again: it must do no I/O, call no Store, and have no effect
 	// but through its Tx. Touching a scope that locks do not declare reruns fn
-	// with the union. Its results are valid only when Update returns nil.
+	// with the union, owned: that run goes on to its end, so that one rerun
+	// learns all such scopes, and nothing of it is kept. Its results are valid
+	// only when Update returns nil.
 	//
 	// A [Rider] in ctx is carried by stores that have a physical store below
 	// them; see [WithRider].
 	Update(ctx context.Context, locks Locks, fn func(Tx) error) error
 
 	// Changes returns the scopes that have been changed since a Mark, as of
-	// an instant after the call began.
+	// an instant after the call began. A View that begins after it has returned
+	// sees all that it told of. A Mark from before this Store was opened gives All.
 	Changes(ctx context.Context, since Mark) (Changes, error)
 
 	// Close lets go of the store. It waits for transactions that run.
 	Close() error
+}
+
+// Near is a Store that answers Changes from the memory of this process, in
+// nanoseconds, so that there is no use in one call for many askers.
+type Near interface {
+	Store
+	ChangesAreNear()
 }
 
 // Reader reads a Store at one moment.
@@ -125,7 +136,8 @@ type Reader interface {
 
 	// Scan returns up to limit items of scope with after < Row < end, in
 	// ascending order, and whether there are more. An empty end has no bound;
-	// an empty after begins at the first row.
+	// an empty after begins at the first row, were it "". A limit of 0 or less
+	// has no bound.
 	Scan(scope, after, end string, limit int) (items []Item, more bool, err error)
 
 	// Mark returns the Mark of the snapshot.
