@@ -1,0 +1,72 @@
+// Package audit records who asked for what, what they were told, and when, in
+// a journal that shows it when anything in it was changed.
+//
+// A [Journal] is a directory of segments. A record is durable when
+// [Journal.Append] returns nil; records of transactions come by
+// [Journal.Rider] and are kept or lost with them. [Reader] reads a journal
+// that is in use or one of a stopped node; a [Hasher] makes what may be shown
+// of requests and answers; a [Sink] gets a copy of every record elsewhere.
+package audit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"rotunda.dev/rotunda/internal/clock"
+)
+
+var (
+	// ErrCorrupt says that a journal was damaged or tampered with. The error
+	// that wraps it is a [Damage], which says where.
+	ErrCorrupt = errors.New("audit: journal is damaged")
+
+	// ErrLocked says that records cannot be read or written without the key.
+	ErrLocked = errors.New("audit: journal is locked")
+
+	// ErrWrongKey says that the key is not the one that records were written under.
+	ErrWrongKey = errors.New("audit: wrong key")
+
+	// ErrInUse says that another process has the journal open.
+	ErrInUse = errors.New("audit: journal is in use by another process")
+
+	// ErrNewer says that a segment was written by a newer version.
+	ErrNewer = errors.New("audit: written by a newer version")
+)
+
+// Cipher is authenticated encryption under one key, with a fresh random nonce
+// for every message, as package aead does it.
+type Cipher interface {
+	// Seal appends to dst the sealed form of plain.
+	Seal(dst, plain, aad []byte) []byte
+	// Open appends to dst what Seal was given.
+	Open(dst, sealed, aad []byte) ([]byte, error)
+}
+
+// Config says how a journal is kept. Cipher, Clock and KeysDir are required.
+type Config struct {
+	Node    string // in events that the journal itself records
+	KeysDir string // of the node's own keys, apart from the data; the key for events while sealed is kept there
+	Cipher  func(key []byte) (Cipher, error)
+	Clock   clock.Clock
+	Log     *slog.Logger // nil for none
+
+	SegmentBytes int64         // size at which a segment is closed; 32 MiB by default
+	SegmentAge   time.Duration // age at which a segment is closed; 24 h by default
+	KeepAge      time.Duration // whole segments older than this are removed; 0 keeps all
+	KeepBytes    int64         // the oldest segments are removed beyond this; 0 keeps all
+	Reserve      int64         // space held back for critical records; 64 MiB by default, negative for none
+
+	Disk Disk // nil for the operating system's
+}
+
+// Sink keeps records somewhere else. It gets every record in order, and some
+// twice after a crash: Seq tells them apart.
+type Sink interface {
+	// Write returns nil once the record is kept. After an error it is called
+	// again with the same record.
+	Write(ctx context.Context, r *Record) error
+
+	Close() error
+}
