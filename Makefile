@@ -1,0 +1,60 @@
+# The targets that people and CI call. `make test` needs nothing but Go, and
+# installs what else its tests use where it is missing.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X rotunda.dev/rotunda/internal/server.version=$(VERSION)"
+LINT    := tools/bin/golangci-lint
+FUZZTIME ?= 30s
+
+.PHONY: all build test test-deps race compat cross lint vuln fuzz docs prove-oracle prove-chaos bench clean
+
+all: build
+
+build:
+	$(BUILD) -o bin/rotunda ./cmd/rotunda
+
+# Every module's tests, under the race detector.
+test: test-deps
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	cd test/compat && $(GO) vet ./... && CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	$(MAKE) cross
+
+# The race detector links with a C compiler.
+test-deps:
+	@command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || tools/install gcc libc6-dev
+
+race: test
+
+compat:
+	cd test/compat && CGO_ENABLED=1 $(GO) test -race ./...
+
+# The client builds where people work.
+cross:
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/rotunda
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/rotunda
+
+$(LINT): tools/lint.version
+	GOBIN=$(CURDIR)/tools/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$$(cat tools/lint.version)
+	@touch $(LINT)
+
+lint: $(LINT)
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(LINT) run ./...
+
+# Known holes in what we build on. Passes with a word where the database cannot be reached.
+vuln:
+	tools/vuln
+
+fuzz:
+	tools/fuzz $(FUZZTIME)
+
+docs:
+	$(GO) test ./internal/cli/... ./internal/server/... -run Reference -update
+
+bench: build
+	$(GO) run ./cmd/rotunda bench --limit
+
+clean:
+	rm -rf bin dist tools/bin
