@@ -35,20 +35,18 @@ var (
 	ErrNewer = errors.New("audit: written by a newer version")
 )
 
-// Cipher is authenticated encryption under one key, with a fresh random nonce
-// for every message, as package aead does it.
-type Cipher interface {
-	// Seal appends to dst the sealed form of plain.
-	Seal(dst, plain, aad []byte) []byte
-	// Open appends to dst what Seal was given.
-	Open(dst, sealed, aad []byte) ([]byte, error)
+// Cipher is authenticated encryption of one message under a key that seals no
+// other: aead.SealOnce and aead.OpenOnce. Both append to dst.
+type Cipher struct {
+	Seal func(dst, key, plain, aad []byte) []byte
+	Open func(dst, key, sealed, aad []byte) ([]byte, error)
 }
 
 // Config says how a journal is kept. Cipher, Clock and KeysDir are required.
 type Config struct {
 	Node    string // in events that the journal itself records
 	KeysDir string // of the node's own keys, apart from the data; the key for events while sealed is kept there
-	Cipher  func(key []byte) (Cipher, error)
+	Cipher  Cipher
 	Clock   clock.Clock
 	Log     *slog.Logger // nil for none
 

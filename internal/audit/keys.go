@@ -1,0 +1,118 @@
+package audit
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"sync"
+
+	"rotunda.dev/rotunda/internal/secret"
+)
+
+// keys are what records are sealed under while the journal is unlocked.
+type keys struct {
+	id     [8]byte
+	cipher Cipher
+	macs   sync.Pool // of hash.Hash under the audit key
+}
+
+func newKeys(key secret.Bytes, cipher Cipher) (*keys, error) {
+	if key.Len() < 32 {
+		return nil, fmt.Errorf("taking an audit key of %d bytes: %w", key.Len(), ErrWrongKey)
+	}
+	k := &keys{cipher: cipher}
+	own := key.Clone()
+	k.macs.New = func() any {
+		var h hash.Hash
+		_ = own.Use(func(plain []byte) error { h = hmac.New(sha256.New, plain); return nil })
+		return h
+	}
+	id := k.mac("rotunda audit key id")
+	copy(k.id[:], id[:])
+	return k, nil
+}
+
+// mac returns the MAC of label and parts, whose lengths label fixes.
+func (k *keys) mac(label string, parts ...[]byte) (sum [32]byte) {
+	h := k.macs.Get().(hash.Hash) //nolint:forcetypeassert // the pool holds nothing else
+	h.Reset()
+	h.Write([]byte(label))
+	for _, p := range parts {
+		h.Write(p)
+	}
+	h.Sum(sum[:0])
+	k.macs.Put(h)
+	return sum
+}
+
+// record returns the key of the record with the given sequence.
+func (k *keys) record(journal [16]byte, seq uint64) [32]byte {
+	var b [24]byte
+	copy(b[:], journal[:])
+	binary.BigEndian.PutUint64(b[16:], seq)
+	return k.mac("rotunda audit record", b[:])
+}
+
+// sealRecord appends the stored bytes of a record to dst.
+func (k *keys) sealRecord(dst []byte, journal [16]byte, seq uint64, plain []byte) []byte {
+	var aad [16 + storedHead]byte
+	copy(aad[:], journal[:])
+	aad[16] = sealedJSON
+	binary.BigEndian.PutUint64(aad[17:], seq)
+	key := k.record(journal, seq)
+	return k.cipher.Seal(append(dst, aad[16:]...), key[:], plain, aad[:])
+}
+
+// openRecord appends to dst what was sealed in stored.
+func (k *keys) openRecord(dst []byte, journal [16]byte, stored []byte) ([]byte, error) {
+	key := k.record(journal, binary.BigEndian.Uint64(stored[1:]))
+	return k.cipher.OpenRecord(dst, key[:], journal, stored)
+}
+
+// OpenRecord appends to dst the canonical JSON of the record whose stored
+// bytes and key are given; the key opens this record and no other.
+func (c Cipher) OpenRecord(dst, key []byte, journal [16]byte, stored []byte) ([]byte, error) {
+	if len(stored) < storedHead {
+		return dst, fmt.Errorf("opening a record: %w", ErrCorrupt)
+	}
+	if stored[0] > sealedJSON {
+		return dst, ErrNewer
+	}
+	var aad [16 + storedHead]byte
+	copy(aad[:], journal[:])
+	copy(aad[16:], stored)
+	plain, err := c.Open(dst, key, stored[storedHead:], aad[:])
+	if err != nil {
+		return dst, fmt.Errorf("opening a record: %w: %w", ErrCorrupt, err)
+	}
+	return plain, nil
+}
+
+// sealRow seals a record that waits in the store's outbox.
+func (k *keys) sealRow(journal [16]byte, row string, plain []byte) []byte {
+	key, aad := k.row(journal, row)
+	return k.cipher.Seal(append(make([]byte, 0, len(plain)+64), sealedJSON), key[:], plain, aad)
+}
+
+// openRow returns what sealRow was given.
+func (k *keys) openRow(journal [16]byte, row string, sealed []byte) ([]byte, error) {
+	if len(sealed) == 0 {
+		return nil, fmt.Errorf("opening a row of the outbox: %w", ErrCorrupt)
+	}
+	if sealed[0] > sealedJSON {
+		return nil, ErrNewer
+	}
+	key, aad := k.row(journal, row)
+	plain, err := k.cipher.Open(nil, key[:], sealed[1:], aad)
+	if err != nil {
+		return nil, fmt.Errorf("opening a row of the outbox: %w: %w", ErrCorrupt, err)
+	}
+	return plain, nil
+}
+
+func (k *keys) row(journal [16]byte, row string) (key [32]byte, aad []byte) {
+	aad = append(append(make([]byte, 0, 40), journal[:]...), row...)
+	return k.mac("rotunda audit outbox", aad), aad
+}
