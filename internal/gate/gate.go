@@ -1,0 +1,421 @@
+// Package gate opens and shuts the server: it initializes the store, unseals
+// it, and owns the one Broker that exists while it is unsealed. While it is
+// sealed there is none, so nothing has a sealed flag to forget to look at.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/broker"
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/seal"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// Quorum splits the root key among people, and puts it together again.
+type Quorum interface {
+	// Split returns the stanza that the shares open, and the shares.
+	Split(root secret.Bytes, binding []byte, shares, threshold int) (seal.Stanza, []secret.Bytes, error)
+	// Collect begins to gather shares for stanza, which must be of this kind.
+	Collect(stanza seal.Stanza, binding []byte) (Collection, error)
+	// Kind is the kind of its stanzas.
+	Kind() string
+}
+
+// Collection is shares being gathered.
+type Collection interface {
+	// Add takes a share as its holder typed it: hexadecimal or base64. It
+	// returns the root key once there are enough, and an error wrapping
+	// seal.ErrMoreShares until then. Any other error names what is wrong with
+	// the share and leaves the others as they are.
+	Add(share secret.Text) (secret.Bytes, error)
+	// Progress returns how many shares are there, how many are needed and how many exist.
+	Progress() (have, threshold, total int)
+	// Nonce names this gathering.
+	Nonce() string
+	// Wipe forgets the shares.
+	Wipe()
+}
+
+// Config is what a Gate is made of.
+type Config struct {
+	Store   storage.Store // the physical store
+	Journal *audit.Journal
+	Auto    seal.Sealer // opens without people; nil where people open
+	Kind    string      // of Auto's stanzas
+	Quorum  Quorum
+	Build   func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
+	Clock   clock.Clock
+	Log     *slog.Logger
+}
+
+// Gate is made shut.
+type Gate struct {
+	c Config
+
+	moving sync.Mutex // held to open or shut; no request takes it
+	shares Collection // guarded by moving; nil while nobody brings shares
+	ending sync.WaitGroup
+
+	mu   sync.Mutex // guards live; held for a few instructions and never during a call
+	live *session   // nil while shut
+}
+
+type session struct {
+	barrier *barrier.Barrier
+	broker  *broker.Broker
+	ctx     context.Context //nolint:containedctx // the lifetime of the session; owned by the gate
+	end     context.CancelFunc
+	busy    sync.WaitGroup // requests inside
+}
+
+// New returns a gate. It is shut.
+func New(c Config) *Gate { return &Gate{c: c} }
+
+// ErrSealed is what everything answers while the gate is shut.
+var ErrSealed = fault.New(fault.Sealed, "Vault is sealed")
+
+// With calls fn with the Broker, which stays open until fn returns. The
+// context given to fn ends when the gate starts to shut.
+func (g *Gate) With(ctx context.Context, fn func(context.Context, *broker.Broker) error) error {
+	s := g.enter()
+	if s == nil {
+		return ErrSealed
+	}
+	defer s.busy.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(s.ctx, cancel)
+	defer stop()
+	return fn(ctx, s.broker)
+}
+
+func (g *Gate) enter() *session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live != nil {
+		g.live.busy.Add(1)
+	}
+	return g.live
+}
+
+// Sealed reports whether the gate is shut.
+func (g *Gate) Sealed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.live == nil
+}
+
+// Status is how things stand.
+type Status struct {
+	Initialized  bool
+	Sealed       bool
+	Kind         string // of the seal that opens the store
+	Threshold    int
+	Shares       int
+	Progress     int
+	Nonce        string
+	ClusterID    string // while unsealed
+	RecoverySeal bool   // people can open it too
+}
+
+// Status returns how things stand.
+func (g *Gate) Status(ctx context.Context) (Status, error) {
+	s := Status{Sealed: true, Kind: g.kind()}
+	stanzas, err := barrier.Stanzas(ctx, g.c.Store)
+	if errors.Is(err, barrier.ErrUninitialized) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("reading the seal slots: %w", err)
+	}
+	s.Initialized = true
+	if i := find(stanzas, g.c.Quorum.Kind()); i >= 0 {
+		binding, err := barrier.Binding(ctx, g.c.Store)
+		if err != nil {
+			return s, fmt.Errorf("reading the seal slots: %w", err)
+		}
+		counts, err := g.c.Quorum.Collect(stanzas[i], binding)
+		if err != nil {
+			return s, fmt.Errorf("reading the slot of the shares: %w", err)
+		}
+		_, s.Threshold, s.Shares = counts.Progress()
+		s.RecoverySeal = g.c.Auto != nil
+	}
+	if s.Threshold == 0 {
+		s.Threshold, s.Shares = 1, 1
+	}
+	g.mu.Lock()
+	live := g.live
+	g.mu.Unlock()
+	if live != nil {
+		s.Sealed, s.ClusterID = false, live.barrier.ClusterID()
+		return s, nil
+	}
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	if g.shares != nil {
+		s.Progress, _, _ = g.shares.Progress()
+		s.Nonce = g.shares.Nonce()
+	}
+	return s, nil
+}
+
+func (g *Gate) kind() string {
+	if g.c.Auto != nil {
+		return g.c.Kind
+	}
+	return g.c.Quorum.Kind()
+}
+
+func find(stanzas []seal.Stanza, kind string) int {
+	for i, s := range stanzas {
+		if s.Kind == kind {
+			return i
+		}
+	}
+	return -1
+}
+
+// InitIn says how the root key is to be kept.
+type InitIn struct {
+	Shares, Threshold int  // of the root key; where a seal opens without people they are a second way in
+	NoRootToken       bool // the caller makes a token of its own
+}
+
+// InitOut is told once and kept nowhere.
+type InitOut struct {
+	Shares    []secret.Bytes
+	RootToken secret.Text
+}
+
+// Init makes the keys of an empty store, and leaves it unsealed if a seal opens
+// it without people. The error is a fault of kind Invalid where it has keys already.
+func (g *Gate) Init(ctx context.Context, in InitIn) (InitOut, error) {
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	var out InitOut
+	there, err := barrier.Initialized(ctx, g.c.Store)
+	if err != nil {
+		return out, fmt.Errorf("looking for a keyring: %w", err)
+	}
+	if there {
+		return out, fault.New(fault.Invalid, "Vault is already initialized")
+	}
+	if in.Shares < 0 || in.Shares > 255 || in.Threshold < 0 || in.Threshold > in.Shares || in.Shares > 1 && in.Threshold < 2 ||
+		in.Shares == 1 && in.Threshold != 1 || in.Shares == 0 && g.c.Auto == nil {
+		return out, fault.New(fault.Invalid, "shares must be 1 to 255, and the threshold at least 2 (1 for a single share) and at most the shares")
+	}
+	root := newRoot()
+	defer root.Wipe()
+	binding := barrier.BindingOf(root)
+	var stanzas []seal.Stanza
+	if g.c.Auto != nil {
+		s, err := g.c.Auto.Seal(ctx, root, binding)
+		if err != nil {
+			return out, fmt.Errorf("sealing the root key: %w", err)
+		}
+		stanzas = append(stanzas, s)
+	}
+	if in.Shares > 0 {
+		s, shares, err := g.c.Quorum.Split(root, binding, in.Shares, in.Threshold)
+		if err != nil {
+			return out, fmt.Errorf("splitting the root key: %w", err)
+		}
+		stanzas, out.Shares = append(stanzas, s), shares
+	}
+	if err := barrier.Create(ctx, g.c.Store, root, stanzas); err != nil {
+		return out, fmt.Errorf("making the keyring: %w", err)
+	}
+	if err := g.open(ctx, root, "initialized"); err != nil {
+		return out, fmt.Errorf("opening the new store: %w", err)
+	}
+	if !in.NoRootToken {
+		s := g.enter()
+		out.RootToken, err = s.broker.Parts().Tokens.CreateRoot(ctx, g.c.Clock.Now())
+		s.busy.Done()
+		if err != nil {
+			return out, fmt.Errorf("making the root token: %w", err)
+		}
+	}
+	if g.c.Auto == nil {
+		return out, g.shut(g.leave(), "sealed after initialization")
+	}
+	return out, nil
+}
+
+// AutoUnseal opens the gate with the seal that needs no people. The error
+// wraps barrier.ErrUninitialized where the store is empty.
+func (g *Gate) AutoUnseal(ctx context.Context) error {
+	if g.c.Auto == nil {
+		return nil
+	}
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	if !g.Sealed() {
+		return nil
+	}
+	stanzas, binding, err := g.slots(ctx)
+	if err != nil {
+		return err
+	}
+	root, err := g.c.Auto.Unseal(ctx, stanzas, binding)
+	if err != nil {
+		return fmt.Errorf("unsealing by %s: %w", g.c.Kind, err)
+	}
+	defer root.Wipe()
+	return g.open(ctx, root, "unsealed")
+}
+
+func (g *Gate) slots(ctx context.Context) ([]seal.Stanza, []byte, error) {
+	stanzas, err := barrier.Stanzas(ctx, g.c.Store)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the seal slots: %w", err)
+	}
+	binding, err := barrier.Binding(ctx, g.c.Store)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the seal slots: %w", err)
+	}
+	return stanzas, binding, nil
+}
+
+// Submit takes one share of the root key, and opens the gate with the last one
+// that is needed. The error is a fault of kind Invalid for a share that is
+// malformed, twice there, or not of this store.
+func (g *Gate) Submit(ctx context.Context, share secret.Text) error {
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	if !g.Sealed() {
+		return nil
+	}
+	if g.shares == nil {
+		stanzas, binding, err := g.slots(ctx)
+		if errors.Is(err, barrier.ErrUninitialized) {
+			return fault.New(fault.Invalid, "Vault is not initialized")
+		}
+		if err != nil {
+			return err
+		}
+		i := find(stanzas, g.c.Quorum.Kind())
+		if i < 0 {
+			return fault.New(fault.Invalid, "this store is not opened by shares of its key")
+		}
+		if g.shares, err = g.c.Quorum.Collect(stanzas[i], binding); err != nil {
+			return fmt.Errorf("reading the slot of the shares: %w", err)
+		}
+	}
+	root, err := g.shares.Add(share)
+	if errors.Is(err, seal.ErrMoreShares) {
+		return nil
+	}
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, "%v", err)
+	}
+	defer root.Wipe()
+	g.shares.Wipe()
+	g.shares = nil
+	return g.open(ctx, root, "unsealed")
+}
+
+// Reset forgets the shares that were submitted.
+func (g *Gate) Reset() {
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	if g.shares != nil {
+		g.shares.Wipe()
+		g.shares = nil
+	}
+}
+
+// open makes a whole session or changes nothing. The caller holds moving.
+func (g *Gate) open(ctx context.Context, root secret.Bytes, event string) error {
+	g.ending.Wait() // a session that still ends holds the journal
+	b, err := barrier.Open(ctx, g.c.Store, root)
+	if err != nil {
+		return fmt.Errorf("opening the barrier: %w", err)
+	}
+	if err := g.c.Journal.Unlock(ctx, b.AuditKey(), g.c.Store); err != nil {
+		b.Close()
+		return fmt.Errorf("unlocking the audit journal: %w", err)
+	}
+	live, err := g.c.Build(ctx, b)
+	if err == nil {
+		if err = g.c.Journal.Append(ctx, g.event(event)); err != nil {
+			err = errors.Join(err, live.Close())
+		}
+	}
+	if err != nil {
+		g.c.Journal.Lock()
+		b.Close()
+		return fmt.Errorf("starting to serve: %w", err)
+	}
+	s := &session{barrier: b, broker: live}
+	s.ctx, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	g.mu.Lock()
+	g.live = s
+	g.mu.Unlock()
+	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "unsealed", slog.String("cluster_id", b.ClusterID()))
+	return nil
+}
+
+// Shut seals: it turns new requests away at once, tells those inside to end,
+// waits for them, and lets go of every key.
+func (g *Gate) Shut() error {
+	g.moving.Lock()
+	defer g.moving.Unlock()
+	err := g.shut(g.leave(), "sealed")
+	g.ending.Wait()
+	return err
+}
+
+// ShutSoon seals as [Gate.Shut], and returns as soon as new requests are
+// turned away: a request that is inside may call it.
+func (g *Gate) ShutSoon() {
+	s := g.leave()
+	if s == nil {
+		return
+	}
+	g.ending.Go(func() {
+		if err := g.shut(s, "sealed"); err != nil {
+			g.c.Log.LogAttrs(context.Background(), slog.LevelError, "sealing", slog.Any("cause", err))
+		}
+	})
+}
+
+func (g *Gate) leave() *session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.live
+	g.live = nil
+	return s
+}
+
+func (g *Gate) shut(s *session, event string) error {
+	if s == nil {
+		return nil
+	}
+	s.end()
+	s.busy.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	r := g.event(event)
+	r.Critical = true
+	err := errors.Join(g.c.Journal.Append(ctx, r), s.broker.Close())
+	g.c.Journal.Lock()
+	s.barrier.Close()
+	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "sealed")
+	return err
+}
+
+func (g *Gate) event(event string) *audit.Record {
+	return &audit.Record{Kind: audit.Event, Time: g.c.Clock.Now(), Event: event, Outcome: audit.OutcomeOK, Allowed: true}
+}
