@@ -1,0 +1,450 @@
+// Package bolt is the embedded [storage.Store]: one file, written by bbolt,
+// with one commit for many transactions.
+//
+// # Group commit
+//
+// An Update runs its function at once, on its caller's goroutine, when its
+// turn comes: over what is durable, the batch that is being written, and the
+// batch that is open, in this order. Then its writes join the open batch, and
+// it waits. One goroutine writes batches: while one is on its way to the
+// disk, the next fills. So a single writer waits for one commit, and sixty-four
+// share one. Nobody is told anything, not even of an error, before all that
+// it could have learned from is durable.
+//
+// A batch that could not be made durable poisons the store: what the disk
+// holds is found out by opening it anew. A full disk does not, where bbolt
+// has found it before it wrote anything that counts.
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/storage/overlay"
+)
+
+// FileName is the store's file in its directory.
+const FileName = "store.db"
+
+// Schema is the version of what this package writes. A store of a later
+// version is refused; of an earlier one, there is none.
+const Schema = 1
+
+// lockWait is how long Open waits for another process to let go of the file.
+const lockWait = 100 * time.Millisecond
+
+var (
+	rowsBucket = []byte("rows")
+	metaBucket = []byte("meta")
+	schemaKey  = []byte("schema")
+)
+
+// Config says how a Store behaves. Its zero value is right for most.
+type Config struct {
+	Clock   clock.Clock   // the machine's if nil
+	Log     *slog.Logger  // told what poisons the store; nobody if nil
+	MaxSize int64         // bytes that the file may grow to; 0 is a default far beyond use
+	MaxView time.Duration // a View's length; 0 is storage.MaxView
+
+	// Commit is called for each commit, and calls commit to make it durable.
+	// It is for tests that let commits fail; nil just calls commit.
+	Commit func(commit func() error) error
+}
+
+// Store is a file. Make it with [Open].
+type Store struct {
+	config  Config
+	path    string
+	db      *bbolt.DB
+	gate    *overlay.Gate
+	turn    chan struct{} // holds one token; the Update that has it runs its function
+	history *overlay.History
+	current atomic.Pointer[snapshot] // nil once poisoned or closed
+	readers sync.WaitGroup           // snapshots that are not rolled back
+	failure atomic.Pointer[error]    // why the store is poisoned
+	stuck   bool                     // bbolt keeps a lock for ever; the writer's until it has ended
+
+	// mu guards the batches. It is held for instructions.
+	mu      sync.Mutex
+	open    *batch // of those who have run and wait; never nil
+	writing *batch // on its way to the disk, or nil
+	epoch   uint64 // counts batches that were lost without poison
+
+	wake    chan struct{} // has a token when open has been added to
+	closing chan struct{}
+	ended   chan struct{} // closed when the writer has ended
+
+	stats stats
+}
+
+var _ storage.Near = (*Store)(nil)
+
+// Open opens the store in dir, and makes both if there is nothing. It returns
+// an error wrapping [storage.ErrInUse] if another process has it open,
+// [storage.ErrNewer] if a later version wrote it, and [storage.ErrCorrupt] if
+// it is damaged. A directory or a file that others may read is refused.
+func Open(dir string, c Config) (*Store, error) {
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MaxSize <= 0 {
+		c.MaxSize = defaultMaxSize
+	}
+	if c.MaxView <= 0 {
+		c.MaxView = storage.MaxView
+	}
+	if c.Commit == nil {
+		c.Commit = func(commit func() error) error { return commit() }
+	}
+	s := &Store{
+		config:  c,
+		path:    filepath.Join(dir, FileName),
+		gate:    overlay.NewGate(),
+		turn:    make(chan struct{}, 1),
+		open:    newBatch(),
+		wake:    make(chan struct{}, 1),
+		closing: make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	if err := s.openFile(dir); err != nil {
+		return nil, fmt.Errorf("opening %s: %w", s.path, err)
+	}
+	sn, err := s.snapshot()
+	if err == nil {
+		err = s.whole(sn)
+	}
+	if err != nil {
+		if sn != nil {
+			sn.release()
+		}
+		_ = s.closeDB()
+		return nil, fmt.Errorf("opening %s: %w", s.path, err)
+	}
+	s.current.Store(sn)
+	s.history = overlay.NewHistory(sn.mark)
+	s.turn <- struct{}{}
+	go s.write()
+	return s, nil
+}
+
+// makeDir makes dir, for its owner only, or checks that it is so.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("making store directory: %w", err)
+	}
+	switch err := os.Mkdir(dir, 0o700); {
+	case err == nil:
+		// The umask may only have taken away.
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return fmt.Errorf("making store directory: %w", err)
+		}
+		return nil
+	case !errors.Is(err, os.ErrExist):
+		return fmt.Errorf("making store directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("checking store directory: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("checking store directory: %s is not a directory", dir)
+	}
+	return private(dir, info, "700")
+}
+
+// private refuses what others than the owner may get at.
+func private(path string, info os.FileInfo, mode string) error {
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s is open to other users (mode %04o): run chmod %s %s", path, info.Mode().Perm(), mode, path)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// openFile opens the file, and first makes it if there is none. A new file
+// gets its name when it is complete, so no crash leaves half of one.
+func (s *Store) openFile(dir string) error {
+	fresh := s.path + ".new"
+	for {
+		info, err := os.Stat(s.path)
+		if err == nil {
+			if err := private(s.path, info, "600"); err != nil {
+				return err
+			}
+			if info.Size() == 0 {
+				return fmt.Errorf("%w: the file is empty", storage.ErrCorrupt)
+			}
+			if s.db, err = s.openDB(s.path); err != nil {
+				return err
+			}
+			return s.checkSchema()
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		db, err := s.openDB(fresh)
+		if errors.Is(err, storage.ErrCorrupt) {
+			// Left by a process that died while making it.
+			if err := os.Remove(fresh); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		// Whoever holds the lock on the fresh file is alone, unless another
+		// gave the file its name between our look and our lock.
+		if _, err := os.Stat(s.path); err == nil {
+			if err := errors.Join(db.Close(), os.Remove(fresh)); err != nil {
+				return err
+			}
+			continue
+		}
+		s.db = db
+		if err := s.initialize(dir, fresh); err != nil {
+			return errors.Join(err, s.closeDB())
+		}
+		return nil
+	}
+}
+
+func (s *Store) initialize(dir, fresh string) error {
+	var schema [4]byte
+	binary.BigEndian.PutUint32(schema[:], Schema)
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(rowsBucket); err != nil {
+			return err
+		}
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		return meta.Put(schemaKey, schema[:])
+	}); err != nil {
+		return fmt.Errorf("initializing: %w", err)
+	}
+	if runtime.GOOS == "windows" { // which does not rename what is open
+		if err := s.db.Close(); err != nil {
+			return fmt.Errorf("initializing: %w", err)
+		}
+		if err := os.Rename(fresh, s.path); err != nil {
+			return fmt.Errorf("initializing: %w", err)
+		}
+		var err error
+		s.db, err = s.openDB(s.path)
+		return err
+	}
+	if err := os.Rename(fresh, s.path); err != nil {
+		return fmt.Errorf("initializing: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// openDB opens path by bbolt, whose panics on a damaged file become errors.
+func (s *Store) openDB(path string) (db *bbolt.DB, err error) {
+	var file *os.File
+	defer func() {
+		if err != nil && file != nil {
+			_ = file.Close() // bbolt has, unless it panicked
+		}
+	}()
+	defer guard(&err, debug.SetPanicOnFault(true))
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:         lockWait,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: int(s.config.MaxSize),
+		MaxSize:         int(s.config.MaxSize),
+		NoStatistics:    true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(name, flag, mode)
+			file = f
+			return f, err
+		},
+	})
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: stop the other server, or name another directory", storage.ErrInUse)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	}
+	var perr *os.PathError
+	var serr *os.SyscallError
+	if info, statErr := os.Stat(path); statErr == nil && info.Size() < int64(2*os.Getpagesize()) && !errors.As(err, &perr) && !errors.As(err, &serr) {
+		return nil, fmt.Errorf("%w: %w", storage.ErrCorrupt, err) // too short to be a file of bbolt's
+	}
+	return nil, err
+}
+
+// checkSchema refuses a file that is not a store, or a later version's.
+func (s *Store) checkSchema() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closeDB())
+		}
+	}()
+	defer guard(&err, debug.SetPanicOnFault(true))
+	return s.db.View(func(tx *bbolt.Tx) error {
+		meta, rows := tx.Bucket(metaBucket), tx.Bucket(rowsBucket)
+		if meta == nil || rows == nil {
+			return fmt.Errorf("%w: not a store of Rotunda's", storage.ErrCorrupt)
+		}
+		b := meta.Get(schemaKey)
+		if len(b) != 4 {
+			return fmt.Errorf("%w: no schema version", storage.ErrCorrupt)
+		}
+		switch v := binary.BigEndian.Uint32(b); {
+		case v > Schema:
+			return fmt.Errorf("%w: the store has schema version %d, this program knows %d: use the program that wrote it, or a later one", storage.ErrNewer, v, Schema)
+		case v == 0:
+			return fmt.Errorf("%w: schema version 0", storage.ErrCorrupt)
+		}
+		return nil
+	})
+}
+
+// snapshot begins a snapshot of what is durable; nothing may be on its way.
+func (s *Store) snapshot() (sn *snapshot, err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return nil, err
+	}
+	rows := tx.Bucket(rowsBucket)
+	if rows == nil {
+		_ = tx.Rollback()
+		return nil, fmt.Errorf("%w: the rows are gone", storage.ErrCorrupt)
+	}
+	sn = &snapshot{tx: tx, rows: rows, mark: storage.Mark(tx.ID()), done: s.readers.Done}
+	sn.refs.Store(1)
+	s.readers.Add(1)
+	return sn, nil
+}
+
+// whole refuses a file that has been cut off.
+func (s *Store) whole(sn *snapshot) error {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return err
+	}
+	if want := sn.tx.Size(); info.Size() < want {
+		return fmt.Errorf("%w: the file has %d bytes of %d", storage.ErrCorrupt, info.Size(), want)
+	}
+	return nil
+}
+
+// acquire returns the current snapshot, for the caller to release.
+func (s *Store) acquire() (*snapshot, error) {
+	for {
+		sn := s.current.Load()
+		if sn == nil {
+			return nil, s.failed()
+		}
+		if sn.acquire() {
+			return sn, nil
+		}
+	}
+}
+
+// failed returns why the store is poisoned.
+func (s *Store) failed() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return storage.ErrClosed
+}
+
+// View implements [storage.Store].
+func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.gate.Enter() {
+		return storage.ErrClosed
+	}
+	defer s.gate.Leave()
+	sn, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	defer sn.release()
+	r := overlay.NewReader(ctx, sn, sn.mark, s.config.Clock.Now, s.config.MaxView)
+	defer r.Close()
+	return fn(r)
+}
+
+// Changes implements [storage.Store].
+func (s *Store) Changes(ctx context.Context, since storage.Mark) (storage.Changes, error) {
+	if err := ctx.Err(); err != nil {
+		return storage.Changes{}, err
+	}
+	if s.gate.Closed() {
+		return storage.Changes{}, storage.ErrClosed
+	}
+	if s.current.Load() == nil {
+		return storage.Changes{}, s.failed()
+	}
+	return s.history.Since(since, s.config.Clock.Now), nil
+}
+
+// ChangesAreNear implements [storage.Near].
+func (s *Store) ChangesAreNear() {}
+
+// Close implements [storage.Store].
+func (s *Store) Close() error {
+	if !s.gate.Close() {
+		return nil
+	}
+	close(s.closing)
+	<-s.ended
+	if sn := s.current.Swap(nil); sn != nil {
+		sn.release()
+	}
+	s.readers.Wait()
+	if s.stuck {
+		return s.failed()
+	}
+	if err := s.closeDB(); err != nil {
+		return fmt.Errorf("closing %s: %w", s.path, err)
+	}
+	return nil
+}
+
+func (s *Store) closeDB() (err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	return s.db.Close()
+}

@@ -1,0 +1,422 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/storage/overlay"
+)
+
+const (
+	// maxBatch is how many bytes the open batch may hold before the next
+	// writer waits for it to be taken.
+	maxBatch = 16 << 20
+
+	// maxGather bounds how long the writer lets a batch fill.
+	maxGather = 2 * time.Millisecond
+
+	// patience is how long an Update whose context has ended waits on for its
+	// outcome before it says that this is unknown.
+	patience = 2 * time.Second
+)
+
+// errAgain says that the batch was lost that a function had read from.
+var errAgain = errors.New("bolt: run again")
+
+// batch is the writes of transactions that are committed together.
+type batch struct {
+	writes overlay.Tree
+	scopes map[string]bool
+	bytes  int
+	n      int           // transactions
+	taken  chan struct{} // closed when the writer begins with it
+
+	done    chan struct{} // closed when the fields below are set
+	err     error         // nil: all is durable
+	unknown bool          // it may be kept for all that
+}
+
+func newBatch() *batch {
+	return &batch{scopes: map[string]bool{}, taken: make(chan struct{}), done: make(chan struct{})}
+}
+
+// Update implements [storage.Store].
+func (s *Store) Update(ctx context.Context, locks storage.Locks, fn func(storage.Tx) error) error {
+	if !s.gate.Enter() {
+		return storage.ErrClosed
+	}
+	defer s.gate.Leave()
+	for range storage.MaxConflicts + 1 {
+		b, wrote, err := s.run(ctx, locks, fn)
+		if b == nil {
+			return err
+		}
+		if waitErr := s.wait(ctx, b, wrote); waitErr != nil {
+			if errors.Is(waitErr, errAgain) {
+				continue
+			}
+			return waitErr
+		}
+		return err
+	}
+	return storage.ErrConflict
+}
+
+// wait returns when b is durable, or with why it is not.
+func (s *Store) wait(ctx context.Context, b *batch, wrote bool) error {
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-b.done:
+		case <-timer.C:
+			return fmt.Errorf("%w: %w", storage.ErrUnknown, ctx.Err())
+		}
+	}
+	if b.err != nil && wrote && b.unknown {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, b.err)
+	}
+	return b.err
+}
+
+// run runs fn in its turn. It returns the batch on which the outcome depends:
+// nil if on none.
+func (s *Store) run(ctx context.Context, locks storage.Locks, fn func(storage.Tx) error) (b *batch, wrote bool, err error) {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if err := s.room(ctx); err != nil {
+		return nil, false, err
+	}
+
+	// The batches are looked at before the snapshot is taken: what becomes
+	// durable in between is in both, and never in neither.
+	s.mu.Lock()
+	epoch, open, writing := s.epoch, s.open, s.writing
+	s.mu.Unlock()
+	sn, err := s.acquire()
+	if err != nil {
+		return nil, false, err
+	}
+	defer sn.release()
+	var base overlay.Base = sn
+	if writing != nil {
+		base = overlay.Layer{Writes: writing.writes, Below: base}
+	}
+	// Only who has the turn writes to an open batch.
+	base = overlay.Layer{Writes: open.writes, Below: base}
+	alone := writing == nil && open.n == 0
+
+	tx, err := overlay.Run(ctx, locks, s.config.Clock.Now, func() (overlay.Base, storage.Mark, error) {
+		return base, sn.mark, nil
+	}, fn)
+	wrote = err == nil && tx.Writes().Len() > 0
+	if alone && !wrote {
+		return nil, false, err
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if failure := s.failure.Load(); failure != nil {
+		return nil, false, *failure
+	}
+	if s.epoch != epoch {
+		b = newBatch()
+		b.err = errAgain
+		close(b.done)
+		return b, false, nil
+	}
+	b = s.open // the writer may have taken the one from before
+	b.n++
+	if wrote {
+		for k, v := range tx.Writes().All() {
+			b.writes = b.writes.With(k, v)
+		}
+		for _, scope := range tx.Scopes() {
+			b.scopes[scope] = true
+		}
+		b.bytes += tx.Bytes()
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return b, wrote, err
+}
+
+// room waits until the open batch can be added to.
+func (s *Store) room(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		open := s.open
+		full := open.bytes >= maxBatch
+		s.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-open.taken:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// write writes batches until the store is closed. It is the one goroutine
+// that writes to the file.
+func (s *Store) write() {
+	defer close(s.ended)
+	var (
+		last int           // transactions in the batch before
+		took time.Duration // that it took
+	)
+	for {
+		select {
+		case <-s.wake:
+		case <-s.closing: // nobody is inside any more, so nobody waits
+			return
+		}
+		s.gather(last, took)
+		s.mu.Lock()
+		b := s.open
+		if b.n == 0 {
+			s.mu.Unlock()
+			continue
+		}
+		s.open, s.writing = newBatch(), b
+		s.mu.Unlock()
+		close(b.taken)
+
+		start := clock.System{}.Now()
+		s.flush(b)
+		last, took = b.n, clock.System{}.Now().Sub(start)
+	}
+}
+
+// gather lets those come back who have just been told of the batch before,
+// so that they do not go by turns: half of them in each commit, or one in
+// one and the rest in the next. It waits for three quarters of them, and not
+// longer than a quarter of a commit.
+func (s *Store) gather(last int, took time.Duration) {
+	want := last - last/4
+	if want <= 1 {
+		return
+	}
+	timer := time.NewTimer(min(took/4, maxGather))
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		n := s.open.n
+		s.mu.Unlock()
+		if n >= want {
+			return
+		}
+		select {
+		case <-s.wake:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// flush makes b durable, shows it, and tells those who wait.
+func (s *Store) flush(b *batch) {
+	defer close(b.done)
+	if err := s.failure.Load(); err != nil {
+		b.err = *err
+		return
+	}
+	if b.writes.Len() == 0 { // what they read from is durable
+		s.mu.Lock()
+		s.writing = nil
+		s.mu.Unlock()
+		return
+	}
+	mark, err := s.commit(b)
+	var sn *snapshot
+	if err == nil {
+		sn, err = s.snapshot()
+		if err == nil && sn.mark != mark {
+			sn.release()
+			err = fmt.Errorf("%w: at transaction %d, not %d", storage.ErrCorrupt, sn.mark, mark)
+		}
+		b.unknown = err != nil
+	}
+	if lost := (lostError{}); errors.As(err, &lost) {
+		b.err = fmt.Errorf("keeping transaction: %w", err)
+		s.mu.Lock()
+		s.epoch++
+		s.writing = nil
+		next := s.open // has read from b
+		s.open = newBatch()
+		s.mu.Unlock()
+		close(next.taken)
+		next.err = errAgain
+		close(next.done)
+		s.config.Log.Error("transactions are lost", "count", b.n, "error", err)
+		return
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", storage.ErrPoisoned, err)
+		b.err = err
+		s.mu.Lock()
+		s.failure.Store(&err)
+		s.mu.Unlock()
+		if old := s.current.Swap(nil); old != nil {
+			old.release()
+		}
+		s.config.Log.Error("store is poisoned", "error", err)
+		return
+	}
+	// Seen first, told of second: who has been told that something changed
+	// finds it.
+	old := s.current.Swap(sn)
+	s.mu.Lock()
+	s.writing = nil
+	s.mu.Unlock()
+	s.history.Publish(mark, slices.Collect(maps.Keys(b.scopes)))
+	old.release()
+	s.stats.commits.Add(1)
+	s.stats.updates.Add(uint64(b.n))
+	s.stats.bytes.Add(uint64(b.bytes))
+}
+
+// lostError says that a batch could not be written, and that nothing has come
+// of it: the store is what it was, and goes on.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+// commit writes b to the file in one transaction of bbolt's. It sets
+// b.unknown if it fails when the transaction may have been kept.
+func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
+	tx, rows, err := s.begin()
+	if err != nil {
+		return 0, err
+	}
+	mark = storage.Mark(tx.ID())
+	if err := apply(rows, b.writes); err != nil {
+		// Nothing but this transaction's own nodes has been changed.
+		if rollErr := s.rollback(tx); rollErr != nil {
+			return 0, errors.Join(err, rollErr)
+		}
+		return 0, lostError{err}
+	}
+	if err := s.finish(tx); err != nil {
+		rollErr := s.rollback(tx)
+		sn, snErr := s.snapshot()
+		if rollErr != nil || snErr != nil {
+			b.unknown = true
+			return 0, errors.Join(err, rollErr, snErr)
+		}
+		// At the mark, its meta page is written, and nobody knows whether durably.
+		b.unknown = sn.mark == mark
+		sn.release()
+		if !b.unknown && isFull(err) {
+			err = lostError{fmt.Errorf("no space left for the store: %w", err)}
+		}
+		return 0, err
+	}
+	return mark, nil
+}
+
+func (s *Store) begin() (tx *bbolt.Tx, rows *bbolt.Bucket, err error) {
+	s.stuck = true // if bbolt panics here, it keeps its lock
+	defer guard(&err, debug.SetPanicOnFault(true))
+	tx, err = s.db.Begin(true)
+	s.stuck = false
+	if err != nil {
+		return nil, nil, fmt.Errorf("beginning to write: %w", err)
+	}
+	return tx, tx.Bucket(rowsBucket), nil
+}
+
+func apply(rows *bbolt.Bucket, writes overlay.Tree) (err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	for k, v := range writes.All() {
+		key := encodeKey(k)
+		if v == nil {
+			err = rows.Delete(key)
+		} else {
+			err = rows.Put(key, encodeValue(key, v))
+		}
+		if err != nil {
+			return fmt.Errorf("writing a row: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) finish(tx *bbolt.Tx) (err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	return s.config.Commit(tx.Commit)
+}
+
+// rollback ends tx, unless bbolt has done so.
+func (s *Store) rollback(tx *bbolt.Tx) (err error) {
+	s.stuck = true
+	defer guard(&err, debug.SetPanicOnFault(true))
+	err = tx.Rollback()
+	s.stuck = false
+	if errors.Is(err, berrors.ErrTxClosed) {
+		return nil
+	}
+	return err
+}
+
+// isFull reports whether err came from a write that found no space, or from
+// an attempt to lengthen the file, and not from a sync: after a failed sync,
+// nobody knows what the disk holds.
+func isFull(err error) bool {
+	if errors.Is(err, berrors.ErrMaxSizeReached) {
+		return true
+	}
+	// bbolt gives the text of this one only.
+	if strings.HasPrefix(err.Error(), "file resize error: ") {
+		return true
+	}
+	var perr *os.PathError
+	if !errors.As(err, &perr) || perr.Op != "write" {
+		return false
+	}
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EFBIG) || errors.Is(err, errQuota)
+}
+
+// stats are what [Store.Stats] shows.
+type stats struct{ commits, updates, bytes atomic.Uint64 }
+
+// Stats counts what a Store has done since it was opened.
+type Stats struct {
+	Commits uint64 // of batches
+	Updates uint64 // that waited for them
+	Bytes   uint64 // of keys and values in them
+	Size    int64  // of the file
+}
+
+// Stats returns counts for metrics.
+func (s *Store) Stats() Stats {
+	st := Stats{Commits: s.stats.commits.Load(), Updates: s.stats.updates.Load(), Bytes: s.stats.bytes.Load()}
+	if info, err := os.Stat(s.path); err == nil {
+		st.Size = info.Size()
+	}
+	return st
+}

@@ -1,0 +1,107 @@
+package bolt
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// snapshot is what is durable at one mark. All who read then share one
+// transaction of bbolt, for two reasons. A transaction of their own might see
+// a commit whose meta page is written and not yet synced, and so something
+// that a power cut takes back. And it costs nothing to begin.
+//
+// bbolt promises that a transaction serves one goroutine. What is done with
+// this one is the exception that its code allows: looking up keys by cursors
+// of their own in a transaction that is read-only, which touches no more than
+// the map of the file and counters that are atomic. TestSnapshotIsShared
+// holds it under the race detector.
+type snapshot struct {
+	tx   *bbolt.Tx
+	rows *bbolt.Bucket
+	mark storage.Mark
+	refs atomic.Int64 // readers, and one while it is the current one
+	done func()
+}
+
+// acquire reports whether the snapshot is still open; if so, release must be called.
+func (s *snapshot) acquire() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *snapshot) release() {
+	if s.refs.Add(-1) > 0 {
+		return
+	}
+	defer s.done()
+	var err error
+	defer guard(&err, debug.SetPanicOnFault(true)) // of no use to anyone: a read-only transaction has nothing to lose
+	_ = s.tx.Rollback()
+}
+
+// guard, deferred, turns a panic on damaged pages into an error: bbolt checks
+// what it reads by assertions, and a file that is shorter than its map is a fault.
+func guard(err *error, old bool) {
+	debug.SetPanicOnFault(old)
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", storage.ErrCorrupt, p)
+	}
+}
+
+// Find implements [overlay.Base].
+func (s *snapshot) Find(k storage.Key) (value []byte, ok bool, err error) {
+	if len(k.Scope)+len(k.Row) > storage.MaxKey {
+		return nil, false, nil
+	}
+	defer guard(&err, debug.SetPanicOnFault(true))
+	key := encodeKey(k)
+	b := s.rows.Get(key)
+	if b == nil {
+		return nil, false, nil
+	}
+	value, err = decodeValue(key, b)
+	return value, err == nil, err
+}
+
+// Scan implements [overlay.Base].
+func (s *snapshot) Scan(scope, after, end string, limit int) (items []storage.Item, more bool, err error) {
+	if len(scope) > storage.MaxKey {
+		return nil, false, nil
+	}
+	defer guard(&err, debug.SetPanicOnFault(true))
+	c := s.rows.Cursor()
+	prefix := encodeKey(storage.Key{Scope: scope})
+	from := encodeKey(storage.Key{Scope: scope, Row: after})
+	k, v := c.Seek(from)
+	if after != "" && bytes.Equal(k, from) {
+		k, v = c.Next()
+	}
+	for ; k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		row := string(k[len(prefix):])
+		if end != "" && row >= end {
+			break
+		}
+		if limit > 0 && len(items) == limit {
+			return items, true, nil
+		}
+		value, err := decodeValue(k, v)
+		if err != nil {
+			return nil, false, err
+		}
+		items = append(items, storage.Item{Row: row, Value: value})
+	}
+	return items, false, nil
+}
