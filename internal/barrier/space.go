@@ -1,0 +1,519 @@
+package barrier
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"rotunda.dev/rotunda/internal/aead"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// Space is one set of keys, and a [storage.Store] of what is kept under it.
+//
+// An Update may read one row less than [storage.MaxReads], and declare one
+// scope less than [storage.MaxScopes]: the space's keys are read and joined in
+// every one. A [storage.Rider] takes from the same bounds.
+type Space struct {
+	b    *Barrier
+	id   SpaceID
+	keys atomic.Pointer[keys] // nil once the space is dropped or the barrier closed
+}
+
+// Value names one sealed value; it cannot be opened under another name.
+type Value struct {
+	Secret, Version [16]byte
+	Kind            byte
+}
+
+// keys are those of a space, ready for use. They do not change.
+type keys struct {
+	record  []byte // from which they were read
+	current uint32
+	gens    map[uint32]*generation
+	names   *hasher
+	prefix  string // the space's id
+}
+
+type generation struct {
+	rows, values *aead.Deriver
+	rowAAD       []byte // fields that all rows share
+	valueAAD     []byte
+}
+
+// A record of a space's keys is
+//
+//	format 1 | term 4 | box under the term's key of
+//	    format 1 | count 2 | { generation 4 | key 32 } | count 2 | { generation 4 | name key 32 }
+//
+// each list ascending, its last entry the current one.
+const (
+	recordHead = 5
+	maxGens    = 256
+)
+
+func recordAAD(cluster [16]byte, id SpaceID, term uint32) aead.AAD {
+	return aead.For("space keys").Add(aead.FieldCluster, cluster[:]).Add(aead.FieldSpace, id[:]).Num(aead.FieldTerm, uint64(term))
+}
+
+// newRecord returns the record of a space with random keys.
+func (k *keyring) newRecord(id SpaceID) []byte {
+	plain := []byte{format1}
+	for range 2 {
+		plain = binary.BigEndian.AppendUint16(plain, 1)
+		plain = binary.BigEndian.AppendUint32(plain, 1)
+		key := aead.NewKey()
+		plain = append(plain, key...)
+		clear(key)
+	}
+	defer clear(plain)
+	box, ok := k.box(k.term)
+	if !ok {
+		panic("barrier: internal error: no key of the current term")
+	}
+	head := binary.BigEndian.AppendUint32([]byte{format1}, k.term)
+	return append(head, box.Seal(plain, recordAAD(k.cluster, id, k.term))...)
+}
+
+func (b *Barrier) openRecord(id SpaceID, record []byte) (*keys, error) {
+	if len(record) < recordHead {
+		return nil, fmt.Errorf("short record of keys: %w", storage.ErrCorrupt)
+	}
+	if record[0] != format1 {
+		return nil, fmt.Errorf("record of keys of format %d: %w", record[0], storage.ErrNewer)
+	}
+	term := binary.BigEndian.Uint32(record[1:])
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return nil, errClosed
+	}
+	box, ok := b.ring.box(term)
+	if !ok {
+		return nil, fmt.Errorf("keys of term %d, of which there is no key: %w", term, storage.ErrCorrupt)
+	}
+	plain, err := box.Open(record[recordHead:], recordAAD(b.cluster, id, term))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	}
+	defer clear(plain)
+	return parseKeys(b.cluster, id, record, plain)
+}
+
+func parseKeys(cluster [16]byte, id SpaceID, record, plain []byte) (*keys, error) {
+	d := decoder{b: plain}
+	if f := d.u8(); f != format1 {
+		return nil, fmt.Errorf("keys of format %d: %w", f, storage.ErrNewer)
+	}
+	k := &keys{record: bytes.Clone(record), gens: map[uint32]*generation{}, prefix: string(id[:])}
+	for range d.count(maxGens) {
+		gen, key := d.u32(), secret.NewBytes(d.next(aead.KeySize))
+		if d.bad || gen <= k.current {
+			return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
+		}
+		fields := func(use string) aead.AAD {
+			return aead.For(use).Add(aead.FieldCluster, cluster[:]).Add(aead.FieldSpace, id[:]).Num(aead.FieldGeneration, uint64(gen))
+		}
+		k.gens[gen] = &generation{
+			rows: deriver(key, "rotunda rows"), rowAAD: fields("row"),
+			values: deriver(key, "rotunda data keys"), valueAAD: fields("data key"),
+		}
+		k.current = gen
+	}
+	var last uint32
+	for range d.count(maxGens) {
+		gen, key := d.u32(), d.next(aead.KeySize)
+		if d.bad || gen <= last {
+			return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
+		}
+		last, k.names = gen, newHasher(secret.NewBytes(key))
+	}
+	if !d.end() || k.current == 0 || k.names == nil {
+		return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
+	}
+	return k, nil
+}
+
+func deriver(key secret.Bytes, info string) *aead.Deriver {
+	k := aead.Expand(key, info, aead.KeySize)
+	defer clear(k)
+	return aead.NewDeriver(k)
+}
+
+// fresh returns the keys as r sees them. Where they are not have, they become
+// the space's: taking them from a transaction that is not yet kept does no
+// harm, as they are compared with the store in the next.
+func (s *Space) fresh(r storage.Reader, have *keys) (*keys, error) {
+	record, err := r.Get(storage.Key{Scope: KeyScope(s.id), Row: keyRow})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, ErrNoSpace
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the keys of a space: %w", err)
+	}
+	if have != nil && bytes.Equal(record, have.record) {
+		return have, nil
+	}
+	k, err := s.b.openRecord(s.id, record)
+	if err != nil {
+		return nil, fmt.Errorf("opening the keys of a space: %w", err)
+	}
+	s.keys.CompareAndSwap(have, k)
+	return k, nil
+}
+
+// gone says why there are no keys.
+func (s *Space) gone() error {
+	if s.b.closed.Load() {
+		return errClosed
+	}
+	return ErrNoSpace
+}
+
+// physical returns the scope below for scope.
+func (k *keys) physical(scope string) string {
+	if scope == "" {
+		panic("barrier: internal error: a scope without a table")
+	}
+	var b [1 + 16 + 20]byte
+	b[0] = scope[0]
+	copy(b[1:], k.prefix)
+	sum := k.names.whole(scope)
+	copy(b[17:], sum[:20])
+	return string(b[:])
+}
+
+// ID returns the id of the space.
+func (s *Space) ID() SpaceID { return s.id }
+
+// KeyScope returns the physical scope that a transaction joins in which [Space.OverTx] is used.
+func (s *Space) KeyScope() string { return KeyScope(s.id) }
+
+// Physical returns the scope of the physical store in which scope is kept; ""
+// once the space is dropped or the barrier closed.
+func (s *Space) Physical(scope string) string {
+	k := s.keys.Load()
+	if k == nil {
+		return ""
+	}
+	return k.physical(scope)
+}
+
+// View implements [storage.Store].
+func (s *Space) View(ctx context.Context, fn func(storage.Reader) error) error {
+	if s.keys.Load() == nil {
+		return s.gone()
+	}
+	return s.b.raw.View(ctx, func(r storage.Reader) error { return fn(s.Over(r)) })
+}
+
+// Update implements [storage.Store]. It joins the space's keys, and carries
+// the [storage.Rider] in ctx.
+func (s *Space) Update(ctx context.Context, locks storage.Locks, fn func(storage.Tx) error) error {
+	k := s.keys.Load()
+	if k == nil {
+		return s.gone()
+	}
+	below := storage.Locks{Own: make([]string, len(locks.Own)), Join: make([]string, len(locks.Join), len(locks.Join)+1)}
+	known := make([]mapped, 0, len(locks.Own)+len(locks.Join))
+	for i, scope := range locks.Own {
+		below.Own[i] = k.physical(scope)
+		known = append(known, mapped{scope, below.Own[i]})
+	}
+	for i, scope := range locks.Join {
+		below.Join[i] = k.physical(scope)
+		known = append(known, mapped{scope, below.Join[i]})
+	}
+	below.Join = append(below.Join, s.KeyScope())
+	return s.b.raw.Update(ctx, below, func(raw storage.Tx) error {
+		t := s.over(raw)
+		if t.err != nil {
+			return t.err
+		}
+		if t.keys == k {
+			t.known = known
+		}
+		return fn(t)
+	})
+}
+
+// Changes implements [storage.Store]. Its scopes are physical ones; see [Space.Physical].
+func (s *Space) Changes(ctx context.Context, since storage.Mark) (storage.Changes, error) {
+	return s.b.raw.Changes(ctx, since)
+}
+
+// Close implements [storage.Store]. It does nothing: the barrier owns the keys.
+func (s *Space) Close() error { return nil }
+
+// Over returns the space as seen through a reader of the physical store.
+func (s *Space) Over(r storage.Reader) storage.Reader {
+	k := s.keys.Load()
+	if k == nil {
+		return &reader{s: s, raw: r, err: s.gone()}
+	}
+	return &reader{s: s, raw: r, keys: k}
+}
+
+// OverTx returns the space as seen through a transaction of the physical
+// store, which is to join [Space.KeyScope]. Where the space is dropped, reads
+// fail with [ErrNoSpace], and a write makes the transaction fail.
+func (s *Space) OverTx(raw storage.Tx) storage.Tx { return s.over(raw) }
+
+func (s *Space) over(raw storage.Tx) *tx {
+	t := &tx{reader: reader{s: s, raw: raw}, raw: raw}
+	t.keys, t.err = s.fresh(raw, s.keys.Load())
+	if s.b.closed.Load() {
+		t.err = errClosed
+	}
+	return t
+}
+
+// A row's value is
+//
+//	format 1 | generation 4 | salt 12 | nonce 12 | ciphertext | tag 16
+const rowHead = 5
+
+func (k *keys) head(size int) []byte {
+	return binary.BigEndian.AppendUint32(append(make([]byte, 0, rowHead+aead.DeriverOverhead+size), format1), k.current)
+}
+
+// split takes the head off, and returns the generation whose key the rest is
+// sealed under; nil if k has none.
+func (k *keys) split(b []byte) (*generation, []byte, error) {
+	if len(b) < rowHead+aead.DeriverOverhead {
+		return nil, nil, fmt.Errorf("short value: %w", storage.ErrCorrupt)
+	}
+	if b[0] != format1 {
+		return nil, nil, fmt.Errorf("value of format %d: %w", b[0], storage.ErrNewer)
+	}
+	return k.gens[binary.BigEndian.Uint32(b[1:])], b[rowHead:], nil
+}
+
+// rowAAD is called with the room of a caller's array, so that it need not be allocated.
+func rowAAD(room []byte, shared []byte, scope, row string) aead.AAD {
+	return aead.AAD(append(room, shared...)).Str(aead.FieldScope, scope).Str(aead.FieldRow, row)
+}
+
+// reader is a space over a physical reader.
+type reader struct {
+	s     *Space
+	raw   storage.Reader
+	keys  *keys
+	err   error
+	known []mapped
+}
+
+// mapped is a scope and what it is below.
+type mapped struct{ scope, below string }
+
+// most scopes that a transaction is expected to touch more than once.
+const maxKnown = 16
+
+func (r *reader) below(k storage.Key) storage.Key {
+	for i := range r.known {
+		if r.known[i].scope == k.Scope {
+			return storage.Key{Scope: r.known[i].below, Row: k.Row}
+		}
+	}
+	below := r.keys.physical(k.Scope)
+	if len(r.known) < maxKnown {
+		r.known = append(r.known, mapped{k.Scope, below})
+	}
+	return storage.Key{Scope: below, Row: k.Row}
+}
+
+func (r *reader) open(k storage.Key, sealed []byte) ([]byte, error) {
+	g, rest, err := r.keys.split(sealed)
+	if err != nil {
+		return nil, err
+	}
+	if g == nil { // written since the keys were read
+		fresh, err := r.s.fresh(r.raw, r.keys)
+		if err != nil {
+			return nil, err
+		}
+		if g, rest, _ = fresh.split(sealed); g == nil {
+			return nil, fmt.Errorf("row under a key that there is not: %w", storage.ErrCorrupt)
+		}
+	}
+	var room [256]byte
+	plain, err := g.rows.Open(make([]byte, 0, len(rest)), rest, rowAAD(room[:0], g.rowAAD, k.Scope, k.Row))
+	if err != nil {
+		return nil, fmt.Errorf("opening a row of table %q: %w: %w", k.Scope[:1], storage.ErrCorrupt, err)
+	}
+	return plain, nil
+}
+
+// Get implements [storage.Reader].
+func (r *reader) Get(k storage.Key) ([]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	below := r.below(k)
+	b, err := r.raw.Get(below)
+	if err != nil {
+		return nil, err
+	}
+	return r.open(below, b)
+}
+
+// GetMany implements [storage.Reader].
+func (r *reader) GetMany(ks []storage.Key) ([][]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	below := make([]storage.Key, len(ks))
+	for i, k := range ks {
+		below[i] = r.below(k)
+	}
+	found, err := r.raw.GetMany(below)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(found))
+	for i, b := range found {
+		if b == nil {
+			continue
+		}
+		if out[i], err = r.open(below[i], b); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Scan implements [storage.Reader].
+func (r *reader) Scan(scope, after, end string, limit int) ([]storage.Item, bool, error) {
+	if r.err != nil {
+		return nil, false, r.err
+	}
+	below := r.below(storage.Key{Scope: scope})
+	items, more, err := r.raw.Scan(below.Scope, after, end, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	out := make([]storage.Item, len(items))
+	for i, item := range items {
+		plain, err := r.open(storage.Key{Scope: below.Scope, Row: item.Row}, item.Value)
+		if err != nil {
+			return nil, false, err
+		}
+		out[i] = storage.Item{Row: item.Row, Value: plain}
+	}
+	return out, more, nil
+}
+
+// Mark implements [storage.Reader].
+func (r *reader) Mark() storage.Mark { return r.raw.Mark() }
+
+// Now implements [storage.Reader].
+func (r *reader) Now() time.Time { return r.raw.Now() }
+
+// tx is a space over a physical transaction.
+type tx struct {
+	reader
+
+	raw storage.Tx
+}
+
+// seal returns what goes below for k and value. A transaction that cannot be
+// sealed is made to fail: its key is beyond what a store takes.
+func (t *tx) seal(k storage.Key, value []byte) (storage.Key, []byte) {
+	if t.err != nil {
+		return storage.Key{Scope: t.s.KeyScope(), Row: strings.Repeat("-", storage.MaxKey)}, nil
+	}
+	below := t.below(k)
+	g := t.keys.gens[t.keys.current]
+	var room [256]byte
+	return below, g.rows.Seal(t.keys.head(len(value)), value, rowAAD(room[:0], g.rowAAD, below.Scope, below.Row))
+}
+
+// Put implements [storage.Tx].
+func (t *tx) Put(k storage.Key, value []byte) { t.raw.Put(t.seal(k, value)) }
+
+// Insert implements [storage.Tx].
+func (t *tx) Insert(k storage.Key, value []byte) { t.raw.Insert(t.seal(k, value)) }
+
+// Delete implements [storage.Tx].
+func (t *tx) Delete(k storage.Key) {
+	if t.err != nil {
+		t.Put(k, nil)
+		return
+	}
+	t.raw.Delete(t.below(k))
+}
+
+// A sealed value is
+//
+//	wrapped: format 1 | generation 4 | salt 12 | nonce 12 | encrypted data key 32 | tag 16
+//	sealed:  format 1 | nonce 12 | ciphertext | tag 16
+//
+// The generation and the space bind the wrapped key only, so that wrapping it
+// anew leaves the value alone.
+
+// Seal encrypts plain under a random key of its own, which it wraps with the
+// space's key. Whoever deletes wrapped has destroyed plain.
+func (s *Space) Seal(v Value, plain []byte) (wrapped, sealed []byte, err error) {
+	k := s.keys.Load()
+	if k == nil {
+		return nil, nil, s.gone()
+	}
+	key := aead.NewKey()
+	defer clear(key)
+	g := k.gens[k.current]
+	var room [256]byte
+	wrapped = g.values.Seal(k.head(aead.KeySize), key, v.fields(append(room[:0], g.valueAAD...)))
+	sealed = append(make([]byte, 0, 1+aead.OnceOverhead+len(plain)), format1)
+	sealed = aead.SealOnce(sealed, key, plain, s.valueAAD(room[:0], v))
+	return wrapped, sealed, nil
+}
+
+// Unseal returns what [Space.Seal] was given, if both are as it returned them
+// for v; otherwise an error wrapping [storage.ErrCorrupt].
+func (s *Space) Unseal(v Value, wrapped, sealed []byte) ([]byte, error) {
+	k := s.keys.Load()
+	if k == nil {
+		return nil, s.gone()
+	}
+	g, rest, err := k.split(wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("unwrapping a data key: %w", err)
+	}
+	if g == nil {
+		return nil, fmt.Errorf("data key under a key that there is not: %w", storage.ErrCorrupt)
+	}
+	var room [256]byte
+	key, err := g.values.Open(nil, rest, v.fields(append(room[:0], g.valueAAD...)))
+	if err != nil {
+		return nil, fmt.Errorf("unwrapping a data key: %w: %w", storage.ErrCorrupt, err)
+	}
+	defer clear(key)
+	if len(key) != aead.KeySize {
+		return nil, fmt.Errorf("data key of %d bytes: %w", len(key), storage.ErrCorrupt)
+	}
+	if len(sealed) < 1+aead.OnceOverhead {
+		return nil, fmt.Errorf("short value: %w", storage.ErrCorrupt)
+	}
+	if sealed[0] != format1 {
+		return nil, fmt.Errorf("value of format %d: %w", sealed[0], storage.ErrNewer)
+	}
+	plain, err := aead.OpenOnce(make([]byte, 0, len(sealed)), key, sealed[1:], s.valueAAD(room[:0], v))
+	if err != nil {
+		return nil, fmt.Errorf("opening a value: %w: %w", storage.ErrCorrupt, err)
+	}
+	return plain, nil
+}
+
+func (s *Space) valueAAD(room []byte, v Value) aead.AAD {
+	return v.fields(aead.AAD(room).Str(aead.FieldUse, "value").Add(aead.FieldCluster, s.b.cluster[:]))
+}
+
+func (v Value) fields(a aead.AAD) aead.AAD {
+	return a.Add(aead.FieldSecret, v.Secret[:]).Add(aead.FieldVersion, v.Version[:]).Add(aead.FieldKind, []byte{v.Kind})
+}
