@@ -1,0 +1,201 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"rotunda.dev/rotunda/internal/directory"
+	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/op"
+	"rotunda.dev/rotunda/internal/safe"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// The bounds of a filtered list: names that are looked at for one that is
+// asked for, names that are asked for where nobody says, and a page of a
+// directory.
+const (
+	filterFactor  = 10
+	filterDefault = 1000
+	pageNames     = 512
+	maxDetailed   = 1000
+)
+
+// List lists the names in a directory, in the order of their bytes. The names
+// of directories end in a slash.
+//
+// A filtered list shows a secret that the caller may read under data/ or
+// metadata/, and a directory that the caller may list. It looks at no more than
+// ten names for one that is asked for; where it stopped before the end it
+// says in "next" what to send as "after" to go on.
+var List = op.Def[ListIn, ListOut]{
+	Name: "kv.list", Verb: op.List, Path: "metadata/{path...}",
+	Does: "List the names of secrets and directories in a directory.",
+}
+
+// ListIn asks for names.
+type ListIn struct {
+	Path   string `path:"path" doc:"Path of the directory; empty is the whole mount."`
+	After  string `query:"after" doc:"List what follows this name, which need not exist."`
+	Limit  int    `query:"limit" doc:"How many names to list; 0 is all."`
+	Filter bool   `query:"filter" doc:"Show only what the caller may see."`
+}
+
+// Validate reports a request that can never be right.
+func (in ListIn) Validate() error {
+	if in.Limit < 0 {
+		return fault.New(fault.Invalid, "limit must not be negative")
+	}
+	return nil
+}
+
+// ListOut is names in a directory.
+type ListOut struct {
+	Keys []string `json:"keys" doc:"The names, in the order of their bytes."`
+	Next string   `json:"next,omitzero" doc:"Where a filtered list stopped: send it as after to go on."`
+}
+
+func dirOf(path string) string {
+	if path == "" || strings.HasSuffix(path, "/") {
+		return path
+	}
+	return path + "/"
+}
+
+func (m *mounted) list(ctx context.Context, c *op.Call, in ListIn) (ListOut, error) {
+	may := func(name string, path string) bool {
+		mount := string(c.Mount.Path)
+		if strings.HasSuffix(name, "/") {
+			return c.May(op.List, mount+"metadata/"+path)
+		}
+		return c.May(op.Read, mount+"data/"+path) || c.May(op.Read, mount+"metadata/"+path)
+	}
+	return m.listNames(ctx, c, in, may)
+}
+
+// listNames lists a directory; may says of a name in it and its path whether
+// the caller may see it.
+func (m *mounted) listNames(ctx context.Context, c *op.Call, in ListIn, may func(name, path string) bool) (ListOut, error) {
+	dir := dirOf(in.Path)
+	var out ListOut
+	err := m.env.Store.View(ctx, func(r storage.Reader) error {
+		var err error
+		if m.filter || in.Filter {
+			out, err = filtered(r, c, dir, in, may)
+			return err
+		}
+		out.Keys, _, err = directory.List(r, dir, in.After, in.Limit)
+		return err
+	})
+	if err != nil {
+		return ListOut{}, err
+	}
+	if len(out.Keys) == 0 && out.Next == "" {
+		return ListOut{}, errNone()
+	}
+	if out.Next != "" {
+		c.Warn("the list stops before the end of the directory; send after=%q to go on", out.Next)
+	}
+	if out.Keys == nil {
+		out.Keys = []string{}
+	}
+	return out, nil
+}
+
+func filtered(r storage.Reader, c *op.Call, dir string, in ListIn, may func(name, path string) bool) (ListOut, error) {
+	var out ListOut
+	if c.May == nil {
+		return out, nil
+	}
+	limit := in.Limit
+	if limit == 0 {
+		limit = filterDefault
+	}
+	after := in.After
+	for left := filterFactor * limit; left > 0; {
+		names, more, err := directory.List(r, dir, after, min(left, pageNames))
+		if err != nil {
+			return ListOut{}, err
+		}
+		for i, n := range names {
+			after = n
+			if may(n, dir+n) {
+				out.Keys = append(out.Keys, n)
+			}
+			if in.Limit > 0 && len(out.Keys) == in.Limit {
+				if more || i+1 < len(names) {
+					out.Next = after
+				}
+				return out, nil
+			}
+		}
+		left -= len(names)
+		if !more {
+			return out, nil
+		}
+	}
+	out.Next = after
+	return out, nil
+}
+
+// ListDetailed is [List] with what is known of each secret that the caller may
+// read the metadata of.
+var ListDetailed = op.Def[ListIn, DetailedOut]{
+	Name: "kv.list-detailed", Verb: op.List, Path: "detailed-metadata/{path...}",
+	Does: "List the names in a directory with what is known of each secret.",
+}
+
+// DetailedOut is names in a directory and what is known of them.
+type DetailedOut struct {
+	Keys    []string               `json:"keys" doc:"The names, in the order of their bytes; at most 1000."`
+	KeyInfo map[string]MetadataOut `json:"key_info" doc:"What is known of each secret, by its name, where the caller may read it."`
+	Next    string                 `json:"next,omitzero" doc:"Where the list stopped: send it as after to go on."`
+}
+
+func (m *mounted) listDetailed(ctx context.Context, c *op.Call, in ListIn) (DetailedOut, error) {
+	out := DetailedOut{KeyInfo: map[string]MetadataOut{}}
+	dir := dirOf(in.Path)
+	limit := in.Limit
+	if limit == 0 || limit > maxDetailed {
+		limit = maxDetailed
+	}
+	err := m.env.Store.View(ctx, func(r storage.Reader) error {
+		names, more, err := directory.List(r, dir, in.After, limit)
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			readable := c.May != nil && c.May(op.Read, string(c.Mount.Path)+"metadata/"+dir+n)
+			if strings.HasSuffix(n, "/") {
+				readable = false
+			}
+			if (m.filter || in.Filter) && !readable && !strings.HasSuffix(n, "/") {
+				continue
+			}
+			out.Keys = append(out.Keys, n)
+			if !readable {
+				continue
+			}
+			x, err := m.safe.Find(r, dir+n)
+			if errors.Is(err, safe.ErrNone) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			out.KeyInfo[n] = metadataOut(x)
+		}
+		if more && in.Limit != limit && len(names) > 0 {
+			out.Next = names[len(names)-1]
+		}
+		return nil
+	})
+	if err != nil {
+		return DetailedOut{}, err
+	}
+	if len(out.Keys) == 0 && out.Next == "" {
+		return DetailedOut{}, errNone()
+	}
+	return out, nil
+}
