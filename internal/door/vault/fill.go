@@ -1,0 +1,620 @@
+package vault
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/base64"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/name"
+	"rotunda.dev/rotunda/internal/op"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/wire"
+)
+
+// source is the arguments of one request. It is taken apart when an operation
+// asks for it, which is after the caller is known.
+type source struct {
+	plans   *plans
+	verb    op.Verb
+	query   []field
+	body    []byte
+	isForm  bool
+	fields  []field // of the body
+	parsed  bool
+	err     error
+	ignored []string // top-level names that the operation does not know
+	inPath  []string // top-level names that the path has already given
+}
+
+func (s *source) parse() error {
+	if s.parsed {
+		return s.err
+	}
+	s.parsed = true
+	if s.isForm {
+		s.fields, s.err = form(s.body)
+	} else {
+		s.fields, s.err = gate(s.body)
+	}
+	return s.err
+}
+
+// fromQuery reports whether the fields of a body come as query parameters.
+func fromQuery(v op.Verb) bool { return v == op.Read || v == op.List || v == op.Delete }
+
+// Fill implements [op.Source].
+func (s *source) Fill(in any) error {
+	v := reflect.ValueOf(in).Elem()
+	p := s.plans.request(v.Type())
+	if err := s.parse(); err != nil {
+		return err
+	}
+	for _, q := range s.query {
+		f, err := p.find(q.name)
+		if err != nil {
+			return err
+		}
+		if f == nil || (!f.query && !fromQuery(s.verb)) {
+			if fromQuery(s.verb) {
+				s.ignored = append(s.ignored, q.name)
+			}
+			continue
+		}
+		if q.several && !f.list {
+			return fault.New(fault.Invalid, "parameter %q is given more than once", f.name)
+		}
+		if err := f.decode(q.value, v.Field(f.index)); err != nil {
+			return fieldFault(f.name, err)
+		}
+	}
+	if fromQuery(s.verb) {
+		return nil
+	}
+	if p.whole >= 0 {
+		if len(s.fields) > 0 || len(bytes.TrimSpace(s.body)) > 1 {
+			v.Field(p.whole).Set(reflect.ValueOf(secret.NewJSON(s.whole())))
+		}
+		return nil
+	}
+	for _, b := range s.fields {
+		f, err := p.find(b.name)
+		if err != nil {
+			return err
+		}
+		if f == nil || f.query {
+			if slices.Contains(p.path, b.name) {
+				s.inPath = append(s.inPath, b.name)
+			} else {
+				s.ignored = append(s.ignored, b.name)
+			}
+			continue
+		}
+		if err := f.decode(b.value, v.Field(f.index)); err != nil {
+			return fieldFault(f.name, err)
+		}
+	}
+	return nil
+}
+
+// whole returns the body as one JSON object.
+func (s *source) whole() []byte {
+	if !s.isForm {
+		body := bytes.TrimSpace(s.body)
+		if string(body) == "null" {
+			return nil
+		}
+		return body
+	}
+	b := []byte{'{'}
+	for i, f := range s.fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b, _ = jsontext.AppendQuote(b, f.name) // valid UTF-8, as form made sure
+		b = append(append(b, ':'), f.value...)
+	}
+	return append(b, '}')
+}
+
+// Params implements [op.Source].
+func (s *source) Params() ([]op.Param, error) {
+	from := s.query
+	if !fromQuery(s.verb) {
+		if err := s.parse(); err != nil {
+			return nil, err
+		}
+		from = s.fields
+	}
+	params := make([]op.Param, len(from))
+	for i, f := range from {
+		params[i] = op.Param{Name: strings.ToLower(f.name), Value: f.value}
+	}
+	return params, nil
+}
+
+// warnings returns what the caller is told, with what is told of the fields
+// that had no effect.
+func (s *source) warnings(said []string) []string {
+	if len(s.ignored) > 0 {
+		slices.Sort(s.ignored)
+		said = append(said, "Endpoint ignored these unrecognized parameters: ["+strings.Join(s.ignored, " ")+"]")
+	}
+	if len(s.inPath) > 0 {
+		slices.Sort(s.inPath)
+		said = append(said, "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: ["+strings.Join(s.inPath, " ")+"]")
+	}
+	return said
+}
+
+func fieldFault(field string, err error) error {
+	if f, ok := err.(*wrongType); ok { //nolint:errorlint // made here and never wrapped
+		return malformed("field %q must be %s", field+f.at, f.want)
+	}
+	if fault.KindOf(err) != fault.Internal {
+		return fault.Wrap(fault.Invalid, err, "field %q: %s", field, fault.Public(err))
+	}
+	return malformed("field %q has a malformed value", field)
+}
+
+// wrongType says what a value should have been, and nothing of what it was.
+type wrongType struct{ at, want string }
+
+func (w *wrongType) Error() string { return "must be " + w.want }
+
+// decoder sets v from one JSON value that has passed the gate.
+type decoder func(raw jsontext.Value, v reflect.Value) error
+
+// planned is one field of a struct.
+type planned struct {
+	name   string
+	index  int
+	query  bool // taken from the query only
+	list   bool // may be repeated in a query
+	decode decoder
+}
+
+// plan says how the fields of a struct are filled.
+type plan struct {
+	fields []planned
+	byName map[string]int
+	path   []string // names of fields that the path gives
+	whole  int      // the field that takes the whole body; negative for none
+}
+
+// find returns the field called name, or nil. A name that is one of ours in
+// another case is an error: some program would take the one for the other.
+func (p *plan) find(called string) (*planned, error) {
+	if i, ok := p.byName[called]; ok {
+		return &p.fields[i], nil
+	}
+	for i := range p.fields {
+		if strings.EqualFold(p.fields[i].name, called) {
+			return nil, malformed("field %q is spelled in another case", p.fields[i].name)
+		}
+	}
+	return nil, nil //nolint:nilnil // a field that is not ours is not an error
+}
+
+// plans keeps the plan of each type.
+type plans struct{ requests sync.Map } // reflect.Type to *plan
+
+// request returns the plan of an operation's In.
+func (ps *plans) request(t reflect.Type) *plan {
+	if p, ok := ps.requests.Load(t); ok {
+		return p.(*plan) //nolint:forcetypeassert // nothing else is kept
+	}
+	p := ps.compile(t, true)
+	ps.requests.Store(t, p)
+	return p
+}
+
+func (ps *plans) compile(t reflect.Type, top bool) *plan {
+	p := &plan{byName: map[string]int{}, whole: -1}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		if in, ok := f.Tag.Lookup("path"); ok && top {
+			p.path = append(p.path, in)
+			continue
+		}
+		if f.Tag.Get("body") == "whole" {
+			p.whole = i
+			continue
+		}
+		x := planned{index: i}
+		if q, ok := f.Tag.Lookup("query"); ok {
+			x.name, x.query = q, true
+		} else {
+			x.name, _, _ = strings.Cut(f.Tag.Get("json"), ",")
+		}
+		if x.name == "-" {
+			continue
+		}
+		if x.name == "" {
+			panic(fmt.Sprintf("vault: internal error: %v.%s has no tag that says where it comes from", t, f.Name))
+		}
+		kind := f.Type
+		if kind.Kind() == reflect.Pointer {
+			kind = kind.Elem()
+		}
+		x.list = kind.Kind() == reflect.Slice
+		x.decode = ps.decoder(f.Type)
+		p.byName[x.name] = len(p.fields)
+		p.fields = append(p.fields, x)
+	}
+	return p
+}
+
+var (
+	textType      = reflect.TypeFor[secret.Text]()
+	jsonType      = reflect.TypeFor[secret.JSON]()
+	bytesType     = reflect.TypeFor[secret.Bytes]()
+	rawType       = reflect.TypeFor[jsontext.Value]()
+	nameType      = reflect.TypeFor[name.Name]()
+	pathType      = reflect.TypeFor[name.Path]()
+	jsonUnmarshal = reflect.TypeFor[json.Unmarshaler]()
+	fromUnmarshal = reflect.TypeFor[json.UnmarshalerFrom]()
+	textUnmarshal = reflect.TypeFor[encoding.TextUnmarshaler]()
+	wirePackage   = reflect.TypeFor[wire.Duration]().PkgPath()
+)
+
+// decoder returns how a value of type t is read.
+func (ps *plans) decoder(t reflect.Type) decoder {
+	switch t {
+	case textType:
+		return func(raw jsontext.Value, v reflect.Value) error {
+			s, err := text(raw)
+			if err == nil && raw.Kind() != 'n' {
+				v.Set(reflect.ValueOf(secret.New(s)))
+			}
+			return err
+		}
+	case jsonType:
+		return func(raw jsontext.Value, v reflect.Value) error {
+			if raw.Kind() != 'n' {
+				v.Set(reflect.ValueOf(secret.NewJSON(raw)))
+			}
+			return nil
+		}
+	case bytesType:
+		return func(raw jsontext.Value, v reflect.Value) error {
+			b, err := decode64(raw)
+			if err == nil && raw.Kind() != 'n' {
+				v.Set(reflect.ValueOf(secret.NewBytes(b)))
+			}
+			return err
+		}
+	case reflect.TypeFor[[]byte]():
+		return func(raw jsontext.Value, v reflect.Value) error {
+			b, err := decode64(raw)
+			v.SetBytes(b)
+			return err
+		}
+	case rawType:
+		return func(raw jsontext.Value, v reflect.Value) error { v.SetBytes(raw); return nil }
+	case nameType:
+		return named(func(s string) (string, error) { n, err := name.Parse(s); return string(n), err })
+	case pathType:
+		return named(func(s string) (string, error) { p, err := name.ParsePath(s); return string(p), err })
+	}
+	if t.Kind() == reflect.Pointer {
+		inner := ps.decoder(t.Elem())
+		return func(raw jsontext.Value, v reflect.Value) error {
+			if raw.Kind() == 'n' {
+				return nil
+			}
+			v.Set(reflect.New(t.Elem()))
+			return inner(raw, v.Elem())
+		}
+	}
+	to := reflect.PointerTo(t)
+	if to.Implements(jsonUnmarshal) || to.Implements(fromUnmarshal) || to.Implements(textUnmarshal) {
+		return own(t)
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return func(raw jsontext.Value, v reflect.Value) error {
+			s, err := text(raw)
+			v.SetString(s)
+			return err
+		}
+	case reflect.Bool:
+		return boolean
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return integer
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return unsigned
+	case reflect.Float32, reflect.Float64:
+		return float
+	case reflect.Slice:
+		return list(t, ps.decoder(t.Elem()))
+	case reflect.Map:
+		if t.Key().Kind() == reflect.String {
+			return mapping(t, ps.decoder(t.Elem()))
+		}
+	case reflect.Struct:
+		return ps.object(t)
+	}
+	panic(fmt.Sprintf("vault: internal error: a request cannot hold a %v", t))
+}
+
+// object returns the decoder of a struct inside a request. Fields of it that
+// we do not know are ignored.
+func (ps *plans) object(t reflect.Type) decoder {
+	p := ps.compile(t, false)
+	return func(raw jsontext.Value, v reflect.Value) error {
+		switch raw.Kind() {
+		case 'n':
+			return nil
+		case '{':
+		default:
+			return &wrongType{want: "an object"}
+		}
+		return eachMember(raw, func(key string, value jsontext.Value) error {
+			f, err := p.find(key)
+			if f == nil || err != nil {
+				return err
+			}
+			return under(f.name, f.decode(value, v.Field(f.index)))
+		})
+	}
+}
+
+func under(field string, err error) error {
+	if w, ok := err.(*wrongType); ok { //nolint:errorlint // made here and never wrapped
+		w.at = "." + field + w.at
+	}
+	return err
+}
+
+// eachMember calls fn for each member of an object, whose values are parts of raw.
+func eachMember(raw jsontext.Value, fn func(key string, value jsontext.Value) error) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw))
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != '}' {
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		key := tok.String()
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if err := fn(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachItem(raw jsontext.Value, fn func(value jsontext.Value) error) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw))
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != ']' {
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if err := fn(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own lets a type read itself. What it says of a value that it refuses is
+// shown only where it is a fault or comes from package wire, whose texts hold
+// nothing of the value.
+func own(t reflect.Type) decoder {
+	return func(raw jsontext.Value, v reflect.Value) error {
+		err := json.Unmarshal(raw, v.Addr().Interface())
+		if err == nil || fault.KindOf(err) != fault.Internal {
+			return err
+		}
+		if semantic, ok := err.(*json.SemanticError); ok && t.PkgPath() == wirePackage && semantic.Err != nil { //nolint:errorlint // of json.Unmarshal
+			return fault.Wrap(fault.Invalid, err, "%s", semantic.Err.Error())
+		}
+		return err
+	}
+}
+
+func named(parse func(string) (string, error)) decoder {
+	return func(raw jsontext.Value, v reflect.Value) error {
+		s, err := text(raw)
+		if err != nil || s == "" {
+			return err
+		}
+		if s, err = parse(s); err != nil {
+			return err
+		}
+		v.SetString(s)
+		return nil
+	}
+}
+
+// text reads a string; numbers and booleans as they are written, null as the
+// empty string.
+func text(raw jsontext.Value) (string, error) {
+	switch raw.Kind() {
+	case '"':
+		b, err := jsontext.AppendUnquote(nil, raw)
+		return string(b), err
+	case '0', 't', 'f':
+		return string(raw), nil
+	case 'n':
+		return "", nil
+	}
+	return "", &wrongType{want: "text"}
+}
+
+func decode64(raw jsontext.Value) ([]byte, error) {
+	s, err := text(raw)
+	if err != nil {
+		return nil, err
+	}
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		return nil, &wrongType{want: "text in base64"}
+	}
+	return b, nil
+}
+
+func boolean(raw jsontext.Value, v reflect.Value) error {
+	s, err := text(raw)
+	if err == nil {
+		var b bool
+		if s != "" {
+			b, err = strconv.ParseBool(s)
+		}
+		v.SetBool(b)
+	}
+	if err != nil {
+		return &wrongType{want: "true or false"}
+	}
+	return nil
+}
+
+func integer(raw jsontext.Value, v reflect.Value) error {
+	s, err := digits(raw)
+	if err != nil || s == "" {
+		return err
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || v.OverflowInt(n) {
+		return &wrongType{want: "a whole number"}
+	}
+	v.SetInt(n)
+	return nil
+}
+
+func unsigned(raw jsontext.Value, v reflect.Value) error {
+	s, err := digits(raw)
+	if err != nil || s == "" {
+		return err
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || v.OverflowUint(n) {
+		return &wrongType{want: "a whole number that is not negative"}
+	}
+	v.SetUint(n)
+	return nil
+}
+
+// digits reads a number, or text that holds one.
+func digits(raw jsontext.Value) (string, error) {
+	s, err := text(raw)
+	if k := raw.Kind(); err != nil || k == 't' || k == 'f' {
+		return "", &wrongType{want: "a number"}
+	}
+	return strings.TrimSpace(s), nil
+}
+
+func float(raw jsontext.Value, v reflect.Value) error {
+	s, err := digits(raw)
+	if err != nil || s == "" {
+		return err
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || f-f != 0 || v.OverflowFloat(f) || strings.ContainsAny(s, "xX_") { // f-f is NaN for NaN and infinities
+		return &wrongType{want: "a number"}
+	}
+	v.SetFloat(f)
+	return nil
+}
+
+// list reads an array; a single value as a list of one, and text with commas
+// as a list of its parts.
+func list(t reflect.Type, item decoder) decoder {
+	return func(raw jsontext.Value, v reflect.Value) error {
+		out := reflect.MakeSlice(t, 0, 0)
+		add := func(value jsontext.Value) error {
+			x := reflect.New(t.Elem()).Elem()
+			if err := item(value, x); err != nil {
+				return err
+			}
+			out = reflect.Append(out, x)
+			return nil
+		}
+		var err error
+		switch raw.Kind() {
+		case 'n':
+			return nil
+		case '[':
+			err = eachItem(raw, add)
+		case '"':
+			var s string
+			if s, err = text(raw); err != nil {
+				return err
+			}
+			for part := range strings.SplitSeq(s, ",") {
+				if part = strings.TrimSpace(part); part == "" {
+					continue
+				}
+				quoted, _ := jsontext.AppendQuote(nil, part) // valid UTF-8, as the gate made sure
+				if err = add(quoted); err != nil {
+					break
+				}
+			}
+		case '0', 't', 'f':
+			err = add(raw)
+		default:
+			return &wrongType{want: "a list"}
+		}
+		if err != nil {
+			return err
+		}
+		v.Set(out)
+		return nil
+	}
+}
+
+func mapping(t reflect.Type, item decoder) decoder {
+	return func(raw jsontext.Value, v reflect.Value) error {
+		switch raw.Kind() {
+		case 'n':
+			return nil
+		case '{':
+		default:
+			return &wrongType{want: "an object"}
+		}
+		out := reflect.MakeMap(t)
+		err := eachMember(raw, func(key string, value jsontext.Value) error {
+			x := reflect.New(t.Elem()).Elem()
+			if err := item(value, x); err != nil {
+				return err
+			}
+			out.SetMapIndex(reflect.ValueOf(key).Convert(t.Key()), x)
+			return nil
+		})
+		if err == nil {
+			v.Set(out)
+		}
+		return err
+	}
+}
+
+// Check compiles what the door needs of each operation and panics where a type
+// cannot be read or written. It is for tests of what a server is built with.
+func Check(ops []op.Op) {
+	ps := &plans{}
+	for i := range ops {
+		ps.request(ops[i].In)
+	}
+}
