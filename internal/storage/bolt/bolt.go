@@ -415,10 +415,11 @@ func (s *Store) Changes(ctx context.Context, since storage.Mark) (storage.Change
 	if s.gate.Closed() {
 		return storage.Changes{}, storage.ErrClosed
 	}
-	if s.current.Load() == nil {
+	sn := s.current.Load() // not acquired: only its mark is read
+	if sn == nil {
 		return storage.Changes{}, s.failed()
 	}
-	return s.history.Since(since, s.config.Clock.Now), nil
+	return s.history.Since(since, sn.mark, s.config.Clock.Now()), nil
 }
 
 // ChangesAreNear implements [storage.Near].

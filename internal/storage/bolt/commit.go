@@ -287,13 +287,11 @@ func (s *Store) flush(b *batch) {
 		s.config.Log.Error("store is poisoned", "error", err)
 		return
 	}
-	// Seen first, told of second: who has been told that something changed
-	// finds it.
+	s.history.Append(mark, slices.Collect(maps.Keys(b.scopes)))
 	old := s.current.Swap(sn)
 	s.mu.Lock()
 	s.writing = nil
 	s.mu.Unlock()
-	s.history.Publish(mark, slices.Collect(maps.Keys(b.scopes)))
 	old.release()
 	s.stats.commits.Add(1)
 	s.stats.updates.Add(uint64(b.n))

@@ -93,8 +93,8 @@ func (s *Store) Update(ctx context.Context, locks storage.Locks, fn func(storage
 			next.tree = next.tree.With(k, v)
 		}
 	}
+	s.history.Append(next.mark, tx.Scopes())
 	s.state.Store(&next)
-	s.history.Publish(next.mark, tx.Scopes())
 	return nil
 }
 
@@ -106,7 +106,7 @@ func (s *Store) Changes(ctx context.Context, since storage.Mark) (storage.Change
 	if s.gate.Closed() {
 		return storage.Changes{}, storage.ErrClosed
 	}
-	return s.history.Since(since, s.clock.Now), nil
+	return s.history.Since(since, s.state.Load().mark, s.clock.Now()), nil
 }
 
 // ChangesAreNear implements [storage.Near].

@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"rotunda.dev/rotunda/internal/storage"
@@ -11,14 +10,15 @@ import (
 // maxHistory is how many changes of scopes a History keeps.
 const maxHistory = 1 << 16
 
-// History keeps which scopes have been changed lately. Asking it where
-// nothing has changed takes no lock.
+// History keeps which scopes have been changed lately. Make it with [NewHistory].
+//
+// What is current is the store's to say, by one atomic value that has both
+// the snapshot and its mark: who has read from a snapshot, and asks then what
+// has changed, is told of all that is in it.
 type History struct {
-	current atomic.Uint64
-
 	mu      sync.Mutex
-	changes []change // ascending by mark
-	floor   storage.Mark
+	changes []change     // ascending by mark
+	floor   storage.Mark // changes up to here are forgotten
 }
 
 type change struct {
@@ -27,18 +27,11 @@ type change struct {
 }
 
 // NewHistory returns a History that knows nothing from before m.
-func NewHistory(m storage.Mark) *History {
-	h := &History{floor: m}
-	h.current.Store(uint64(m))
-	return h
-}
+func NewHistory(m storage.Mark) *History { return &History{floor: m} }
 
-// Mark returns the Mark of the last change.
-func (h *History) Mark() storage.Mark { return storage.Mark(h.current.Load()) }
-
-// Publish says that scopes were changed at m, which is beyond every mark
-// before it. Snapshots that see the change must be had from before the call.
-func (h *History) Publish(m storage.Mark, scopes []string) {
+// Append says that scopes are changed at m, which is beyond every mark before
+// it. It is called before m becomes current.
+func (h *History) Append(m storage.Mark, scopes []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range scopes {
@@ -53,28 +46,24 @@ func (h *History) Publish(m storage.Mark, scopes []string) {
 		}
 		h.changes = append([]change(nil), h.changes[cut:]...)
 	}
-	h.current.Store(uint64(m))
 }
 
-// Since returns what has changed since a Mark.
-func (h *History) Since(since storage.Mark, now func() time.Time) storage.Changes {
-	if since == h.Mark() {
-		return storage.Changes{Mark: since, Now: now()}
+// Since returns what has changed after since, up to current. Where that is
+// nothing, it takes no lock.
+func (h *History) Since(since, current storage.Mark, now time.Time) storage.Changes {
+	c := storage.Changes{Mark: current, Now: now}
+	if since == current {
+		return c
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := storage.Changes{Mark: h.Mark(), Now: now()}
-	if since < h.floor || since > c.Mark {
+	if since < h.floor || since > current {
 		c.All = true
 		return c
 	}
-	i := len(h.changes)
-	for i > 0 && h.changes[i-1].mark > since {
-		i--
-	}
-	seen := make(map[string]bool, len(h.changes)-i)
-	for _, ch := range h.changes[i:] {
-		if !seen[ch.scope] {
+	seen := map[string]bool{}
+	for i := len(h.changes) - 1; i >= 0 && h.changes[i].mark > since; i-- {
+		if ch := h.changes[i]; ch.mark <= current && !seen[ch.scope] {
 			seen[ch.scope] = true
 			c.Scopes = append(c.Scopes, ch.scope)
 		}
