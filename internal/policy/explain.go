@@ -104,10 +104,7 @@ func (t *Trace) reason(won *grant, ask op.Ask) {
 	if ask.Sudo {
 		needs |= Sudo
 	}
-	path := strings.TrimSuffix(ask.Resource, "/")
-	if ask.Verb == op.List {
-		path += "/"
-	}
+	path := ask.Resource
 	stanza := func(c Capabilities) string { return Rule{Path: path, Capabilities: c}.String() }
 	switch {
 	case needs&^Sudo == 0:

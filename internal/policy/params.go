@@ -105,7 +105,9 @@ func (c Constant) matches(v jsontext.Value) bool {
 		switch got.kind { //nolint:exhaustive // nothing else can be a boolean
 		case 't':
 			return c.text == got.text
-		case '"', '0':
+		case '0':
+			return got.text == "1e0" && c.text == "true" || got.text == "0" && c.text == "false"
+		case '"':
 			b, err := strconv.ParseBool(strings.ToLower(strings.TrimSpace(got.text)))
 			return err == nil && strconv.FormatBool(b) == c.text
 		}

@@ -153,7 +153,7 @@ func Parse(text string) (*Policy, error) {
 	}
 	p, err := parse(text)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "parsing policy: %v", err)
+		return nil, fault.New(fault.Invalid, "parsing policy: %v", err)
 	}
 	return p, nil
 }

@@ -10,6 +10,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -149,7 +150,7 @@ func (i Item) Expand(file string, labels int) ([]Item, error) {
 	}
 	var out []Item
 	for _, inner := range i.Value.Object.Items {
-		if inner.Value.Kind != Object && inner.Value.Kind != List {
+		if !inner.Value.holdsBlocks() {
 			return nil, &Error{file, i.Pos(), fmt.Sprintf("%s needs %s before its braces", i.Key(), plural(labels, "label"))}
 		}
 		keys := append(append([]Key{}, i.Keys...), inner.Keys...)
@@ -160,6 +161,11 @@ func (i Item) Expand(file string, labels int) ([]Item, error) {
 		out = append(out, more...)
 	}
 	return out, nil
+}
+
+// holdsBlocks reports whether v is a block or a list of nothing but blocks.
+func (v Value) holdsBlocks() bool {
+	return v.Kind == Object || v.Kind == List && !slices.ContainsFunc(v.List, func(x Value) bool { return !x.holdsBlocks() })
 }
 
 func plural(n int, what string) string {
