@@ -279,8 +279,13 @@ func (b *Barrier) ClusterID() string {
 }
 
 // Raw returns the store below. Its Update carries the [storage.Rider] in ctx,
-// as that of a [Space] does.
-func (b *Barrier) Raw() storage.Store { return b.raw }
+// as that of a [Space] does. It is a [storage.Near] where the store below is one.
+func (b *Barrier) Raw() storage.Store {
+	if n, ok := b.raw.Store.(storage.Near); ok {
+		return nearCarrier{b.raw, n}
+	}
+	return b.raw
+}
 
 // Memory says how the memory is protected in which the root key is.
 func (b *Barrier) Memory() memory.Kind { return b.pages.Kind() }
@@ -481,3 +486,12 @@ func (c carrier) Update(ctx context.Context, locks storage.Locks, fn func(storag
 	}
 	return nil
 }
+
+// nearCarrier is a carrier over a [storage.Near].
+type nearCarrier struct {
+	carrier
+	near storage.Near
+}
+
+// ChangesAreNear implements [storage.Near].
+func (n nearCarrier) ChangesAreNear() { n.near.ChangesAreNear() }
