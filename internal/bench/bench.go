@@ -61,7 +61,7 @@ type options struct {
 // Help says how the command is used.
 const Help = `Measures a server of the Vault API: rotunda bench [flags]
 
-Workloads: kv-read, kv-write, mixed (9 reads to 1 write), list (1,000 names), token (create and revoke).
+Workloads: kv-read, kv-write, mixed (9 reads to 1 write), list (1,000 names), token (create and revoke in turn).
 The secrets that it makes are under MOUNT/bench- and are removed at the end.
 
 With --limit it measures in the same run a bare TLS server that appends a line as long as an audit record to a
@@ -258,13 +258,14 @@ func (r *run) sender(ctx context.Context, work <-chan int, request func([]byte, 
 	}
 	defer c.Close() //nolint:errcheck // nothing is left to send
 	in := bufio.NewReader(c)
-	var buf []byte
+	var buf, spare []byte
 	for i := range work {
 		buf = request(buf[:0], i)
 		if _, err := c.Write(buf); err != nil {
 			return fmt.Errorf("sending a request: %w", err)
 		}
-		status, err := answer(in)
+		status, body, err := answer(in, spare)
+		spare = body
 		if err != nil {
 			return fmt.Errorf("reading an answer: %w", err)
 		}
@@ -277,10 +278,10 @@ func (r *run) sender(ctx context.Context, work <-chan int, request func([]byte, 
 
 // maker returns the requests of a workload.
 func (r *run) maker(workload string) (maker, error) {
-	read := func(buf []byte, w, n int) []byte {
+	read := func(buf []byte, w, n int, _ []byte) []byte {
 		return r.target.request(buf, "GET", r.secret((w*7919+n*31)%r.o.secrets), nil)
 	}
-	write := func(buf []byte, w, _ int) []byte {
+	write := func(buf []byte, w, _ int, _ []byte) []byte {
 		return r.target.request(buf, "POST", "/v1/"+r.o.mount+"/data/"+r.prefix+"-w/"+strconv.Itoa(w), r.value)
 	}
 	switch workload {
@@ -289,22 +290,37 @@ func (r *run) maker(workload string) (maker, error) {
 	case "kv-write":
 		return write, nil
 	case "mixed":
-		return func(buf []byte, w, n int) []byte {
+		return func(buf []byte, w, n int, last []byte) []byte {
 			if n%10 == 9 {
-				return write(buf, w, n)
+				return write(buf, w, n, last)
 			}
-			return read(buf, w, n)
+			return read(buf, w, n, last)
 		}, nil
 	case "list":
-		return func(buf []byte, _, _ int) []byte {
+		return func(buf []byte, _, _ int, _ []byte) []byte {
 			return r.target.request(buf, "GET", "/v1/"+r.o.mount+"/metadata/"+r.prefix+"/?list=true", nil)
 		}, nil
 	case "token":
-		return func(buf []byte, _, _ int) []byte {
-			return r.target.request(buf, "POST", "/v1/auth/token/create", []byte(`{"ttl":"60s","policies":["default"],"no_default_policy":false}`))
+		return func(buf []byte, _, n int, last []byte) []byte {
+			if made := clientToken(last); n%2 == 1 && made != "" {
+				as := r.target
+				as.token = made
+				return as.request(buf, "POST", "/v1/auth/token/revoke-self", []byte(`{}`))
+			}
+			return r.target.request(buf, "POST", "/v1/auth/token/create", []byte(`{"ttl":"60s","policies":["default"]}`))
 		}, nil
 	}
 	return nil, fmt.Errorf("no workload %q; there are kv-read, kv-write, mixed, list and token", workload)
+}
+
+// clientToken returns the token that the body of an answer gives, if any.
+func clientToken(body []byte) string {
+	_, after, ok := strings.Cut(string(body), `"client_token":"`)
+	if !ok {
+		return ""
+	}
+	made, _, _ := strings.Cut(after, `"`)
+	return made
 }
 
 func (r *run) workload(ctx context.Context, name string) (Row, error) {

@@ -27,7 +27,7 @@ func TestTheLimitUnderLoad(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(certificate)
 	tgt := target{addr: addr, host: addr, tls: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "127.0.0.1", NextProtos: []string{"http/1.1"}}}
-	got, err := load(t.Context(), tgt, 4, 100*time.Millisecond, func(buf []byte, _, n int) []byte {
+	got, err := load(t.Context(), tgt, 4, 100*time.Millisecond, func(buf []byte, _, n int, _ []byte) []byte {
 		if n%2 == 0 {
 			return tgt.request(buf, "POST", "/x", []byte("body"))
 		}
@@ -57,7 +57,7 @@ func TestAnswer(t *testing.T) {
 		{"nonsense\r\n", 0, false},
 		{"", 0, false},
 	} {
-		got, err := answer(bufio.NewReader(bytes.NewBufferString(c.in)))
+		got, _, err := answer(bufio.NewReader(bytes.NewBufferString(c.in)), nil)
 		if got != c.status || (err == nil) != c.ok {
 			t.Errorf("answer(%q) = %d, %v; want %d, ok %t", c.in, got, err, c.status, c.ok)
 		}

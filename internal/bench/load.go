@@ -25,7 +25,8 @@ type target struct {
 }
 
 // maker returns the n-th request of a worker, ready to be written, into buf.
-type maker func(buf []byte, worker, n int) []byte
+// Last is the body of the answer before.
+type maker func(buf []byte, worker, n int, last []byte) []byte
 
 // result is what a load measured.
 type result struct {
@@ -99,14 +100,16 @@ func load(ctx context.Context, t target, connections int, length time.Duration, 
 func worker(ctx context.Context, c net.Conn, stop *atomic.Bool, w int, next maker) (result, error) {
 	var r result
 	in := bufio.NewReaderSize(c, 16<<10)
-	var buf []byte
+	var buf, body []byte
 	for n := 0; !stop.Load() && ctx.Err() == nil; n++ {
-		buf = next(buf[:0], w, n)
+		buf = next(buf[:0], w, n, body)
 		sent := time.Now()
 		if _, err := c.Write(buf); err != nil {
 			return r, fmt.Errorf("sending a request: %w", err)
 		}
-		status, err := answer(in)
+		var status int
+		var err error
+		status, body, err = answer(in, body)
 		if err != nil {
 			return r, fmt.Errorf("reading an answer: %w", err)
 		}
@@ -124,24 +127,25 @@ func worker(ctx context.Context, c net.Conn, stop *atomic.Bool, w int, next make
 
 var contentLength = []byte("content-length:")
 
-// answer reads one HTTP/1.1 answer with a Content-Length and returns its status.
-func answer(in *bufio.Reader) (int, error) {
+// answer reads one HTTP/1.1 answer with a Content-Length into body, and returns
+// its status and the body.
+func answer(in *bufio.Reader, body []byte) (int, []byte, error) {
 	line, err := in.ReadSlice('\n')
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if len(line) < 12 {
-		return 0, errors.New("short status line")
+		return 0, nil, errors.New("short status line")
 	}
 	status, err := strconv.Atoi(string(line[9:12]))
 	if err != nil {
-		return 0, fmt.Errorf("reading the status: %w", err)
+		return 0, nil, fmt.Errorf("reading the status: %w", err)
 	}
 	length := -1
 	for {
 		line, err = in.ReadSlice('\n')
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		line = bytes.TrimRight(line, "\r\n")
 		if len(line) == 0 {
@@ -149,20 +153,21 @@ func answer(in *bufio.Reader) (int, error) {
 		}
 		if len(line) > len(contentLength) && bytes.EqualFold(line[:len(contentLength)], contentLength) {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(contentLength):]))); err != nil {
-				return 0, fmt.Errorf("reading the length: %w", err)
+				return 0, nil, fmt.Errorf("reading the length: %w", err)
 			}
 		}
 	}
 	if length < 0 {
 		if status == 204 || status == 304 {
-			return status, nil
+			return status, nil, nil
 		}
-		return 0, errors.New("the answer has no Content-Length")
+		return 0, nil, errors.New("the answer has no Content-Length")
 	}
-	if _, err := io.CopyN(io.Discard, in, int64(length)); err != nil {
-		return 0, err
+	body = slices.Grow(body[:0], length)[:length]
+	if _, err := io.ReadFull(in, body); err != nil {
+		return 0, nil, err
 	}
-	return status, nil
+	return status, body, nil
 }
 
 // request appends an HTTP/1.1 request to buf.
