@@ -149,7 +149,7 @@ func Show(r *http.Response) string {
 	fmt.Fprintf(&b, "%d %s\n", r.StatusCode, http.StatusText(r.StatusCode))
 	var names []string
 	for name := range r.Header {
-		if name != "Date" {
+		if name != "Date" && name != "Content-Length" { // the length of what varies varies
 			names = append(names, name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -74,7 +75,7 @@ func (s *source) Fill(in any) error {
 			return fault.New(fault.Invalid, "parameter %q is given more than once", f.name)
 		}
 		if err := f.decode(q.value, v.Field(f.index)); err != nil {
-			return fieldFault(f.name, err)
+			return fieldFault("invalid parameter: ", f.name, err)
 		}
 	}
 	if fromQuery(s.verb) {
@@ -100,7 +101,7 @@ func (s *source) Fill(in any) error {
 			continue
 		}
 		if err := f.decode(b.value, v.Field(f.index)); err != nil {
-			return fieldFault(f.name, err)
+			return fieldFault("failed to decode JSON input: field ", f.name, err)
 		}
 	}
 	return nil
@@ -156,15 +157,21 @@ func (s *source) warnings(said []string) []string {
 	return said
 }
 
-func fieldFault(field string, err error) error {
-	if f, ok := err.(*wrongType); ok { //nolint:errorlint // made here and never wrapped
-		return malformed("field %q must be %s", field+f.at, f.want)
+func fieldFault(prefix, field string, err error) error {
+	if w, ok := err.(*wrongType); ok { //nolint:errorlint // made here and never wrapped
+		return fault.New(fault.Invalid, "%s%q must be %s", prefix, field+w.at, w.want)
+	}
+	if errors.Is(err, errOtherCase) {
+		return err
 	}
 	if fault.KindOf(err) != fault.Internal {
-		return fault.Wrap(fault.Invalid, err, "field %q: %s", field, fault.Public(err))
+		return fault.Wrap(fault.Invalid, err, "%s%q: %s", prefix, field, fault.Public(err))
 	}
-	return malformed("field %q has a malformed value", field)
+	return fault.New(fault.Invalid, "%s%q has a malformed value", prefix, field)
 }
+
+// errOtherCase is the cause of refusing a name that is one of ours in another case.
+var errOtherCase = errors.New("a name in another case")
 
 // wrongType says what a value should have been, and nothing of what it was.
 type wrongType struct{ at, want string }
@@ -199,7 +206,7 @@ func (p *plan) find(called string) (*planned, error) {
 	}
 	for i := range p.fields {
 		if strings.EqualFold(p.fields[i].name, called) {
-			return nil, malformed("field %q is spelled in another case", p.fields[i].name)
+			return nil, fault.Wrap(fault.Invalid, errOtherCase, "failed to decode JSON input: field %q is spelled in another case", p.fields[i].name)
 		}
 	}
 	return nil, nil //nolint:nilnil // a field that is not ours is not an error
