@@ -43,7 +43,6 @@ type grant struct {
 type source struct {
 	policy name.Name
 	rule   *Rule
-	text   string
 }
 
 // rootRule is the text of the rule by which root allows everything.
@@ -71,7 +70,7 @@ func Compile(policies ...*Policy) *ACL {
 				grants[r.Path] = g
 				a.put(g)
 			}
-			g.add(&source{p.Name, r, r.summary()})
+			g.add(&source{p.Name, r})
 		}
 	}
 	a.prefixes.build()
@@ -254,14 +253,14 @@ func (g *grant) decide(ask op.Ask) Verdict {
 	}
 	if g.caps&Deny != 0 {
 		s := g.giver(Deny)
-		return Verdict{Policy: s.policy, Rule: s.text, Missing: missing[needs]}
+		return Verdict{Policy: s.policy, Rule: s.rule.line, Missing: missing[needs]}
 	}
 	if lacks := needs &^ g.caps; lacks != 0 || needs&^Sudo == 0 {
 		s := g.sources[0]
-		return Verdict{Policy: s.policy, Rule: s.text, Missing: missing[lacks]}
+		return Verdict{Policy: s.policy, Rule: s.rule.line, Missing: missing[lacks]}
 	}
 	s := g.giver(needs &^ Sudo)
-	v := Verdict{Allowed: true, Policy: s.policy, Rule: s.text}
+	v := Verdict{Allowed: true, Policy: s.policy, Rule: s.rule.line}
 	if why := g.wrapping(ask.WrapTTL); why != "" {
 		v.Allowed, v.Missing = false, []string{why}
 		return v

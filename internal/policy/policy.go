@@ -144,6 +144,8 @@ type Rule struct {
 	MinWrap      time.Duration
 	MaxWrap      time.Duration
 	Templated    bool // Path holds {{…}}, to be filled in from an identity
+
+	line string // the rule on one line
 }
 
 // Parse reads a policy. Its error is [fault.Invalid] and says line and column.
@@ -245,6 +247,7 @@ func (p *Policy) add(item tree.Item) error {
 	if !written || r.Capabilities&^inert == 0 {
 		p.warn(item.Pos(), "path %q gives no capability", r.Path)
 	}
+	r.line = r.summary()
 	p.Rules = append(p.Rules, r)
 	return nil
 }
