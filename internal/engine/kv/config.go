@@ -28,11 +28,14 @@ const (
 
 var configKey = storage.Key{Scope: configScope, Row: "config"}
 
+// nanoseconds is a time.Duration in that row.
+type nanoseconds = int64
+
 type config struct {
-	Format      int           `json:"format"`
-	MaxVersions int           `json:"max_versions"`
-	CASRequired bool          `json:"cas_required"`
-	DeleteAfter time.Duration `json:"delete_version_after,format:nano"` // negative: no secret's versions are deleted by time
+	Format      int         `json:"format"`
+	MaxVersions int         `json:"max_versions"`
+	CASRequired bool        `json:"cas_required"`
+	DeleteAfter nanoseconds `json:"delete_version_after"` // negative: no secret's versions are deleted by time
 }
 
 func readConfig(r storage.Reader) (*config, error) {
@@ -67,12 +70,12 @@ func (c *config) keep(x *safe.Secret) int {
 // deletion returns when a version of x that is made now will be deleted, by
 // the shorter of the times that the mount and the secret have; zero for never.
 func (c *config) deletion(x *safe.Secret, now time.Time) time.Time {
-	after := x.Settings.DeleteAfter
+	after, mounts := x.Settings.DeleteAfter, time.Duration(c.DeleteAfter)
 	switch {
-	case c.DeleteAfter < 0:
+	case mounts < 0:
 		return time.Time{}
-	case after == 0 || c.DeleteAfter > 0 && c.DeleteAfter < after:
-		after = c.DeleteAfter
+	case after == 0 || mounts > 0 && mounts < after:
+		after = mounts
 	}
 	if after == 0 {
 		return time.Time{}
@@ -100,7 +103,7 @@ func (m *mounted) readConfig(ctx context.Context, _ *op.Call, _ op.Nothing) (Con
 		if err != nil {
 			return err
 		}
-		out = ConfigOut{CASRequired: c.CASRequired, DeleteVersionAfter: c.DeleteAfter.String(), MaxVersions: c.MaxVersions}
+		out = ConfigOut{CASRequired: c.CASRequired, DeleteVersionAfter: time.Duration(c.DeleteAfter).String(), MaxVersions: c.MaxVersions}
 		return nil
 	})
 	return out, err
@@ -145,7 +148,7 @@ func (m *mounted) writeConfig(tx storage.Tx, _ *op.Call, in ConfigIn) (op.Empty,
 		c.CASRequired = *in.CASRequired
 	}
 	if in.DeleteVersionAfter != nil {
-		c.DeleteAfter = time.Duration(*in.DeleteVersionAfter)
+		c.DeleteAfter = nanoseconds(*in.DeleteVersionAfter)
 	}
 	if in.MaxVersions != nil {
 		c.MaxVersions = *in.MaxVersions
