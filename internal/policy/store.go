@@ -65,10 +65,12 @@ func (s *Store) Locks(n name.Name) storage.Locks {
 // under which there is no policy gives nothing. It is answered from a cache
 // that forgets what has changed; m is when the request came.
 func (s *Store) ACL(ctx context.Context, m fence.Moment, held []name.Name) (*ACL, error) {
-	if !slices.IsSorted(held) {
-		held = slices.Sorted(slices.Values(held))
+	for i := 1; i < len(held); i++ {
+		if held[i-1] >= held[i] {
+			held = slices.Compact(slices.Sorted(slices.Values(held)))
+			break
+		}
 	}
-	held = slices.Compact(slices.Clip(held))
 	return s.acls.Get(ctx, m, key(held), func(r storage.Reader) (*ACL, error) {
 		core := s.core.Over(r)
 		policies := make([]*Policy, 0, len(held))
