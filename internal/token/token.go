@@ -138,6 +138,9 @@ func (s *Store) Run(ctx context.Context) error { return s.queue.Run(ctx, s.Settl
 // many tokens that were.
 func (s *Store) Sweep(ctx context.Context) (int, error) { return s.queue.Sweep(ctx, s.Settle) }
 
+// Wake makes [Store.Run] look at once whether something is due.
+func (s *Store) Wake() { s.queue.Wake() }
+
 // now returns the latest time that the Store was told, which at is one of.
 func (s *Store) now(at time.Time) time.Time {
 	n := at.UnixNano()
