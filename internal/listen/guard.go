@@ -1,0 +1,99 @@
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+type connKey struct{}
+
+// connContext lets a request find its connection.
+func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if counted, ok := c.(*conn); ok {
+		return context.WithValue(ctx, connKey{}, counted)
+	}
+	return ctx
+}
+
+// guard holds every request to the limits on headers, bodies and patience.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := now()
+		control := http.NewResponseController(w)
+		_ = control.SetWriteDeadline(began.Add(s.limits.LongestRequest + s.limits.Write)) // where it cannot be set there is no client
+		if countHeaders(r.Header) > s.limits.HeaderCount {
+			refuse(w, http.StatusRequestHeaderFieldsTooLarge)
+			return
+		}
+		if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+			body := &patient{ReadCloser: r.Body, control: control, began: began, limits: &s.limits}
+			r.Body = body
+			defer body.settle()
+		}
+		next.ServeHTTP(w, r)
+		if r.ProtoMajor == 2 && errors.Is(r.Context().Err(), context.Canceled) {
+			if c, ok := r.Context().Value(connKey{}).(*conn); ok && c.reset(began, s.limits) {
+				_ = c.Close() // it asks for much and takes nothing
+			}
+		}
+	})
+}
+
+func countHeaders(h http.Header) int {
+	n := 0
+	for _, v := range h {
+		n += len(v)
+	}
+	return n
+}
+
+func refuse(w http.ResponseWriter, status int) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Connection", "close")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, `{"errors":[]}`) // nobody may be left to read it
+}
+
+// patient is a body that must come in time: all of it within BodyRead, and
+// after BodyGrace no slower than BodyRate.
+type patient struct {
+	io.ReadCloser
+	control *http.ResponseController
+	began   time.Time
+	limits  *Limits
+	read    int64
+	set     bool
+}
+
+// Read implements io.Reader.
+func (p *patient) Read(b []byte) (int, error) {
+	due := p.limits.BodyGrace + time.Duration(float64(p.read)/float64(p.limits.BodyRate)*float64(time.Second))
+	if err := p.control.SetReadDeadline(p.began.Add(min(due, p.limits.BodyRead))); err == nil {
+		p.set = true
+	}
+	n, err := p.ReadCloser.Read(b)
+	p.read += int64(n)
+	if err != nil {
+		p.settle()
+	}
+	return n, err
+}
+
+// settle takes the deadline back: it was for the body only.
+func (p *patient) settle() {
+	if p.set {
+		p.set = false
+		_ = p.control.SetReadDeadline(time.Time{}) // where it fails the connection is gone
+	}
+}
