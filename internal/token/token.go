@@ -82,10 +82,6 @@ const (
 func tokenScope(id string) string    { return tableToken + id }
 func childrenScope(id string) string { return tableChildren + id }
 
-// CubbyScope returns the scope of the space of tokens in which the cubbyhole
-// of a token is kept. It goes with the token.
-func CubbyScope(id string) string { return tableCubby + id }
-
 // Store keeps tokens. Make it with [NewStore]; it is safe for concurrent use.
 type Store struct {
 	barrier *barrier.Barrier
