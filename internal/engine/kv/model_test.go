@@ -318,4 +318,3 @@ func compare(t *rapid.T, m mount, ref *refMount, p string) {
 		}
 	}
 }
-
