@@ -35,18 +35,10 @@ var (
 	ErrNewer = errors.New("audit: written by a newer version")
 )
 
-// Cipher is authenticated encryption of one message under a key that seals no
-// other: aead.SealOnce and aead.OpenOnce. Both append to dst.
-type Cipher struct {
-	Seal func(dst, key, plain, aad []byte) []byte
-	Open func(dst, key, sealed, aad []byte) ([]byte, error)
-}
-
-// Config says how a journal is kept. Cipher, Clock and KeysDir are required.
+// Config says how a journal is kept. Clock and KeysDir are required.
 type Config struct {
 	Node    string // in events that the journal itself records
 	KeysDir string // of the node's own keys, apart from the data; the key for events while sealed is kept there
-	Cipher  Cipher
 	Clock   clock.Clock
 	Log     *slog.Logger // nil for none
 

@@ -218,4 +218,3 @@ func (r *Record) UnmarshalJSON(b []byte) error {
 	}
 	return nil
 }
-

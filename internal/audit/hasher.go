@@ -1,25 +1,554 @@
 package audit
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/hex"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"rotunda.dev/rotunda/internal/name"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/wire"
 )
 
-// Hasher makes what the journal may show of requests and answers.
+// HashPrefix is what every keyed hash in a record begins with.
+const HashPrefix = "hmac-sha256:"
+
+// maxDepth is how deep values go that are shown; what is deeper is one hash.
+const maxDepth = 32
+
+// Hasher makes what the journal may show of requests and answers: their shape,
+// and keyed hashes of their values, by which an auditor can look for a value
+// that he knows. It is safe for concurrent use.
 type Hasher struct {
-	mac func(parts ...[]byte) [32]byte
+	mac   func(parts ...[]byte) [32]byte
+	plans sync.Map // reflect.Type -> plan
 }
 
 // NewHasher returns a Hasher whose keyed hash is mac.
 func NewHasher(mac func(parts ...[]byte) [32]byte) *Hasher { return &Hasher{mac: mac} }
 
-// Hash returns the keyed hash of s, by which an auditor can find it: "hmac-sha256:" and 64 hex digits.
-func (h *Hasher) Hash(s string) string {
-	sum := h.mac([]byte(s))
-	return "hmac-sha256:" + hex.EncodeToString(sum[:])
+// Hash returns the keyed hash of s, by which an auditor can find it:
+// "hmac-sha256:" and 64 hex digits.
+func (h *Hasher) Hash(s string) string { return string(h.appendHash(nil, []byte(s))) }
+
+func (h *Hasher) appendHash(dst, b []byte) []byte {
+	sum := h.mac(b)
+	return hex.AppendEncode(append(dst, HashPrefix...), sum[:])
+}
+
+// quoted appends the keyed hash of b as a JSON string.
+func (h *Hasher) quoted(dst, b []byte) []byte {
+	return append(h.appendHash(append(dst, '"'), b), '"')
 }
 
 // Redact returns v as canonical JSON in which every value that could be a
-// secret is its keyed hash.
-func (h *Hasher) Redact(v any) jsontext.Value { return jsontext.Value(`{}`) }
+// secret is its keyed hash. It is a list of what may be seen, and everything
+// else is hashed, types that it does not know included. Seen are numbers,
+// booleans, times, durations, names ([name.Name], [name.Path]), the names of
+// fields and the keys of maps, and strings in fields tagged audit:"clear". Of
+// a [secret.JSON] the keys are seen and every scalar is hashed as its text, so
+// that a value is found where it is the only one that is known.
+//
+// What would be longer than 64 KiB is its length and its hash.
+func (h *Hasher) Redact(v any) jsontext.Value {
+	if v == nil {
+		return nil
+	}
+	rv := reflect.ValueOf(v)
+	out := h.plan(rv.Type())(h, make([]byte, 0, 512), rv, false, 0)
+	if len(out) <= maxValue {
+		return out
+	}
+	short := strconv.AppendInt([]byte(`{"bytes":`), int64(len(out)), 10)
+	short = h.quoted(append(short, `,"hash":`...), out)
+	return append(short, `,"truncated":true}`...)
+}
+
+// plan appends what may be seen of a value of one type to dst. Clear says that
+// the field that holds it is tagged audit:"clear".
+type plan func(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte
+
+var (
+	textType     = reflect.TypeFor[secret.Text]()
+	jsonType     = reflect.TypeFor[secret.JSON]()
+	bytesType    = reflect.TypeFor[secret.Bytes]()
+	rawType      = reflect.TypeFor[jsontext.Value]()
+	nameType     = reflect.TypeFor[name.Name]()
+	pathType     = reflect.TypeFor[name.Path]()
+	timeType     = reflect.TypeFor[time.Time]()
+	durationType = reflect.TypeFor[time.Duration]()
+	wireDuration = reflect.TypeFor[wire.Duration]()
+	wireTime     = reflect.TypeFor[wire.Time]()
+	textMarshals = reflect.TypeFor[encoding.TextMarshaler]()
+)
+
+func (h *Hasher) plan(t reflect.Type) plan {
+	if p, ok := h.plans.Load(t); ok {
+		return p.(plan) //nolint:forcetypeassert // nothing else is kept
+	}
+	p, _ := h.plans.LoadOrStore(t, h.makePlan(t))
+	return p.(plan) //nolint:forcetypeassert // nothing else is kept
+}
+
+// makePlan must not ask for the plans of the types in t: a type may hold itself.
+func (h *Hasher) makePlan(t reflect.Type) plan {
+	switch t {
+	case textType:
+		return redactText
+	case jsonType:
+		return redactJSON
+	case bytesType:
+		return redactBytes
+	case rawType:
+		return redactRaw
+	case nameType, pathType:
+		return showString
+	case timeType, wireTime:
+		return showTime
+	case durationType:
+		return showDuration
+	case wireDuration:
+		return showSeconds
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return func(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+			return strconv.AppendBool(dst, v.Bool())
+		}
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return func(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte { return showInt(dst, v.Int()) }
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return func(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte { return showUint(dst, v.Uint()) }
+	case reflect.Float32, reflect.Float64:
+		return func(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte { return showFloat(dst, v.Float()) }
+	case reflect.String:
+		return redactString
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return redactByteSlice
+		}
+		return redactList
+	case reflect.Map:
+		if t.Key().Kind() == reflect.String {
+			return redactMap
+		}
+	case reflect.Pointer, reflect.Interface:
+		return redactPointer
+	case reflect.Struct:
+		return h.structPlan(t)
+	case reflect.Invalid, reflect.Complex64, reflect.Complex128, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+	}
+	return redactUnknown
+}
+
+func redactText(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	t, ok := v.Interface().(secret.Text)
+	if !ok {
+		return redactUnknown(h, dst, v, false, 0)
+	}
+	return h.quoted(dst, []byte(t.Reveal()))
+}
+
+func redactJSON(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	j, ok := v.Interface().(secret.JSON)
+	if !ok {
+		return redactUnknown(h, dst, v, false, 0)
+	}
+	return h.redactLeaves(dst, j.Reveal())
+}
+
+func redactBytes(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	b, ok := v.Interface().(secret.Bytes)
+	if !ok {
+		return redactUnknown(h, dst, v, false, 0)
+	}
+	_ = b.Use(func(plain []byte) error { dst = h.quoted(dst, plain); return nil })
+	return dst
+}
+
+func redactRaw(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	return h.redactLeaves(dst, v.Bytes())
+}
+
+func redactString(h *Hasher, dst []byte, v reflect.Value, clear bool, _ int) []byte {
+	switch {
+	case clear:
+		return quote(dst, v.String())
+	case v.Len() == 0:
+		return append(dst, `""`...)
+	}
+	return h.quoted(dst, []byte(v.String()))
+}
+
+func redactByteSlice(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	if v.Kind() == reflect.Slice {
+		if v.IsNil() {
+			return append(dst, "null"...)
+		}
+		return h.quoted(dst, v.Bytes())
+	}
+	b := make([]byte, v.Len())
+	for i := range b {
+		b[i] = byte(v.Index(i).Uint()) //nolint:gosec // an array of bytes
+	}
+	return h.quoted(dst, b)
+}
+
+func redactList(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte {
+	if v.Kind() == reflect.Slice && v.IsNil() {
+		return append(dst, "null"...)
+	}
+	if depth >= maxDepth {
+		return redactUnknown(h, dst, v, false, depth)
+	}
+	p := h.plan(v.Type().Elem())
+	dst = append(dst, '[')
+	for i := range v.Len() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = p(h, dst, v.Index(i), clear, depth+1)
+	}
+	return append(dst, ']')
+}
+
+// member is one of an object that is being written.
+type member struct {
+	key   string
+	value []byte
+}
+
+// object appends members in the order that RFC 8785 demands.
+func object(dst []byte, members []member) []byte {
+	slices.SortFunc(members, func(a, b member) int { return compareUTF16(a.key, b.key) })
+	dst = append(dst, '{')
+	last := ""
+	for i, m := range members {
+		if i > 0 && m.key == last {
+			continue // two of one name: the first stands, which cannot hide a value that is not hashed
+		}
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst, _ = jsontext.AppendQuote(dst, m.key)
+		dst = append(append(dst, ':'), m.value...)
+		last = m.key
+	}
+	return append(dst, '}')
+}
+
+func compareUTF16(a, b string) int {
+	for i := 0; i < len(a) && i < len(b); i++ {
+		if a[i] >= utf8.RuneSelf || b[i] >= utf8.RuneSelf {
+			return slices.Compare(utf16.Encode([]rune(a)), utf16.Encode([]rune(b)))
+		}
+		if a[i] != b[i] {
+			return int(a[i]) - int(b[i])
+		}
+	}
+	return len(a) - len(b)
+}
+
+// keyText is how a key of a map is shown: as it is, bounded.
+func keyText(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + cut
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}
+
+func redactMap(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte {
+	if v.IsNil() {
+		return append(dst, "null"...)
+	}
+	if depth >= maxDepth {
+		return redactUnknown(h, dst, v, false, depth)
+	}
+	p := h.plan(v.Type().Elem())
+	members := make([]member, 0, v.Len())
+	for it := v.MapRange(); it.Next(); {
+		members = append(members, member{keyText(it.Key().String()), p(h, nil, it.Value(), clear, depth+1)})
+	}
+	return object(dst, members)
+}
+
+func redactPointer(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte {
+	if v.IsNil() {
+		return append(dst, "null"...)
+	}
+	if depth >= maxDepth {
+		return h.quoted(dst, []byte(v.Type().String()))
+	}
+	return h.plan(v.Elem().Type())(h, dst, v.Elem(), clear, depth+1)
+}
+
+// redactUnknown hashes what a value of a type that nothing is known of says of itself.
+func redactUnknown(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	if v.CanInterface() {
+		if v.Type().Implements(textMarshals) {
+			if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+				if b, err := marshalText(m); err == nil {
+					return h.quoted(dst, b)
+				}
+			}
+		}
+		return h.quoted(dst, fmt.Append(nil, v.Interface()))
+	}
+	return h.quoted(dst, []byte(v.Type().String()))
+}
+
+// marshalText calls m, which may be nil in an interface.
+func marshalText(m encoding.TextMarshaler) (b []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("marshalling %T: %v", m, r)
+		}
+	}()
+	return m.MarshalText()
+}
+
+func showString(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	return quote(dst, v.String())
+}
+
+func showTime(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	t, ok := v.Convert(timeType).Interface().(time.Time)
+	switch {
+	case !ok:
+		return redactUnknown(h, dst, v, false, 0)
+	case t.IsZero():
+		return append(dst, `""`...)
+	}
+	return append(t.UTC().AppendFormat(append(dst, '"'), time.RFC3339Nano), '"')
+}
+
+func showDuration(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	return append(append(append(dst, '"'), time.Duration(v.Int()).String()...), '"')
+}
+
+func showSeconds(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	return strconv.AppendInt(dst, v.Int()/int64(time.Second), 10)
+}
+
+// exact is the largest integer that every reader of JSON takes for what it is.
+const exact = 1<<53 - 1
+
+func showInt(dst []byte, n int64) []byte {
+	if n > exact || n < -exact {
+		return append(strconv.AppendInt(append(dst, '"'), n, 10), '"')
+	}
+	return strconv.AppendInt(dst, n, 10)
+}
+
+func showUint(dst []byte, n uint64) []byte {
+	if n > exact {
+		return append(strconv.AppendUint(append(dst, '"'), n, 10), '"')
+	}
+	return strconv.AppendUint(dst, n, 10)
+}
+
+func showFloat(dst []byte, f float64) []byte {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return append(strconv.AppendFloat(append(dst, '"'), f, 'g', -1, 64), '"')
+	}
+	v := jsontext.Value(strconv.AppendFloat(nil, f, 'e', -1, 64))
+	if err := v.Canonicalize(); err != nil {
+		return append(append(append(dst, '"'), v...), '"')
+	}
+	return append(dst, v...)
+}
+
+// redactLeaves appends the JSON value b with every scalar as its hash: of a
+// string its text, of a number or a boolean how it was spelt.
+func (h *Hasher) redactLeaves(dst, b []byte) []byte {
+	if len(b) == 0 {
+		return append(dst, "null"...)
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(b))
+	out, err := h.leaf(d, dst, 0)
+	if err == nil {
+		if _, err = d.ReadToken(); isEOF(err) {
+			return out
+		}
+	}
+	return h.quoted(dst, b) // not one JSON value: nothing of it is known
+}
+
+func (h *Hasher) leaf(d *jsontext.Decoder, dst []byte, depth int) ([]byte, error) {
+	if depth >= maxDepth {
+		v, err := d.ReadValue()
+		if err != nil {
+			return dst, err
+		}
+		return h.quoted(dst, v), nil
+	}
+	tok, err := d.ReadToken()
+	if err != nil {
+		return dst, err
+	}
+	switch tok.Kind() {
+	case 'n':
+		return append(dst, "null"...), nil
+	case '{':
+		var members []member
+		for d.PeekKind() != '}' {
+			key, err := d.ReadToken()
+			if err != nil {
+				return dst, err
+			}
+			m := member{key: keyText(key.String())}
+			if m.value, err = h.leaf(d, nil, depth+1); err != nil {
+				return dst, err
+			}
+			members = append(members, m)
+		}
+		if _, err := d.ReadToken(); err != nil {
+			return dst, err
+		}
+		return object(dst, members), nil
+	case '[':
+		dst = append(dst, '[')
+		for first := true; d.PeekKind() != ']'; first = false {
+			if !first {
+				dst = append(dst, ',')
+			}
+			if dst, err = h.leaf(d, dst, depth+1); err != nil {
+				return dst, err
+			}
+		}
+		if _, err := d.ReadToken(); err != nil {
+			return dst, err
+		}
+		return append(dst, ']'), nil
+	default:
+		return h.quoted(dst, []byte(tok.String())), nil
+	}
+}
+
+// field is a field of a struct, and of those embedded in it, that is shown.
+type field struct {
+	index []int
+	name  string
+	clear bool
+	omit  bool // where it is zero
+}
+
+// structPlan shows the exported fields of t under the names that callers know.
+// A struct without any is unknown.
+func (h *Hasher) structPlan(t reflect.Type) plan {
+	fields := structFields(t, nil, map[reflect.Type]bool{})
+	if len(fields) == 0 {
+		if t.NumField() == 0 {
+			return func(_ *Hasher, dst []byte, _ reflect.Value, _ bool, _ int) []byte { return append(dst, "{}"...) }
+		}
+		return redactUnknown
+	}
+	slices.SortStableFunc(fields, func(a, b field) int { return compareUTF16(a.name, b.name) })
+	fields = slices.CompactFunc(fields, func(a, b field) bool { return a.name == b.name })
+	return func(h *Hasher, dst []byte, v reflect.Value, _ bool, depth int) []byte {
+		if depth >= maxDepth {
+			return redactUnknown(h, dst, v, false, depth)
+		}
+		dst = append(dst, '{')
+		for i := range fields {
+			f := &fields[i]
+			fv, err := v.FieldByIndexErr(f.index)
+			if err != nil || f.omit && fv.IsZero() {
+				continue // in an embedded pointer that is nil
+			}
+			if dst[len(dst)-1] != '{' {
+				dst = append(dst, ',')
+			}
+			dst, _ = jsontext.AppendQuote(dst, f.name)
+			dst = append(dst, ':')
+			dst = h.plan(fv.Type())(h, dst, fv, f.clear, depth+1)
+		}
+		return append(dst, '}')
+	}
+}
+
+func structFields(t reflect.Type, index []int, seen map[reflect.Type]bool) []field {
+	if seen[t] {
+		return nil
+	}
+	seen[t] = true
+	defer delete(seen, t)
+	var fields []field
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		at := append(slices.Clone(index), i)
+		tag, hasTag := sf.Tag.Lookup("json")
+		jsonName, opts, _ := strings.Cut(tag, ",")
+		if embedded := embeddedStruct(sf); embedded != nil && jsonName == "" {
+			fields = append(fields, structFields(embedded, at, seen)...)
+			continue
+		}
+		if !sf.IsExported() {
+			continue
+		}
+		f := field{index: at, name: jsonName, clear: sf.Tag.Get("audit") == "clear"}
+		f.omit = strings.Contains(opts, "omitzero") || strings.Contains(opts, "omitempty")
+		if hasTag && jsonName == "-" || f.name == "" {
+			f.name = firstOf(sf.Tag.Get("path"), sf.Tag.Get("query"), sf.Tag.Get("body"), snake(sf.Name))
+		}
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+// embeddedStruct returns the struct whose fields stand for those of sf; nil
+// where it is an ordinary field. An embedded pointer to a type that is not
+// exported cannot be followed and is one too.
+func embeddedStruct(sf reflect.StructField) reflect.Type {
+	if !sf.Anonymous {
+		return nil
+	}
+	t := sf.Type
+	if t.Kind() == reflect.Pointer && sf.IsExported() {
+		t = t.Elem()
+	}
+	switch t {
+	case textType, jsonType, bytesType, timeType, wireTime:
+		return nil
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	return t
+}
+
+func firstOf(names ...string) string {
+	for _, n := range names {
+		if n != "" && n != "-" {
+			return n
+		}
+	}
+	return ""
+}
+
+// snake returns a field's Go name as it would be spelt in JSON: "CreationPath"
+// is "creation_path", "EntityID" is "entity_id".
+func snake(s string) string {
+	var b strings.Builder
+	rs := []rune(s)
+	for i, r := range rs {
+		if unicode.IsUpper(r) && i > 0 && (!unicode.IsUpper(rs[i-1]) || i+1 < len(rs) && unicode.IsLower(rs[i+1])) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}

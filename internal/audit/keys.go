@@ -8,21 +8,21 @@ import (
 	"hash"
 	"sync"
 
+	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/secret"
 )
 
 // keys are what records are sealed under while the journal is unlocked.
 type keys struct {
-	id     [8]byte
-	cipher Cipher
-	macs   sync.Pool // of hash.Hash under the audit key
+	id   [8]byte
+	macs sync.Pool // of hash.Hash under the audit key
 }
 
-func newKeys(key secret.Bytes, cipher Cipher) (*keys, error) {
+func newKeys(key secret.Bytes) (*keys, error) {
 	if key.Len() < 32 {
 		return nil, fmt.Errorf("taking an audit key of %d bytes: %w", key.Len(), ErrWrongKey)
 	}
-	k := &keys{cipher: cipher}
+	k := &keys{}
 	own := key.Clone()
 	k.macs.New = func() any {
 		var h hash.Hash
@@ -62,18 +62,18 @@ func (k *keys) sealRecord(dst []byte, journal [16]byte, seq uint64, plain []byte
 	aad[16] = sealedJSON
 	binary.BigEndian.PutUint64(aad[17:], seq)
 	key := k.record(journal, seq)
-	return k.cipher.Seal(append(dst, aad[16:]...), key[:], plain, aad[:])
+	return aead.SealOnce(append(dst, aad[16:]...), key[:], plain, aad[:])
 }
 
 // openRecord appends to dst what was sealed in stored.
 func (k *keys) openRecord(dst []byte, journal [16]byte, stored []byte) ([]byte, error) {
 	key := k.record(journal, binary.BigEndian.Uint64(stored[1:]))
-	return k.cipher.OpenRecord(dst, key[:], journal, stored)
+	return OpenRecord(dst, key[:], journal, stored)
 }
 
 // OpenRecord appends to dst the canonical JSON of the record whose stored
 // bytes and key are given; the key opens this record and no other.
-func (c Cipher) OpenRecord(dst, key []byte, journal [16]byte, stored []byte) ([]byte, error) {
+func OpenRecord(dst, key []byte, journal [16]byte, stored []byte) ([]byte, error) {
 	if len(stored) < storedHead {
 		return dst, fmt.Errorf("opening a record: %w", ErrCorrupt)
 	}
@@ -83,7 +83,7 @@ func (c Cipher) OpenRecord(dst, key []byte, journal [16]byte, stored []byte) ([]
 	var aad [16 + storedHead]byte
 	copy(aad[:], journal[:])
 	copy(aad[16:], stored)
-	plain, err := c.Open(dst, key, stored[storedHead:], aad[:])
+	plain, err := aead.OpenOnce(dst, key, stored[storedHead:], aad[:])
 	if err != nil {
 		return dst, fmt.Errorf("opening a record: %w: %w", ErrCorrupt, err)
 	}
@@ -93,7 +93,7 @@ func (c Cipher) OpenRecord(dst, key []byte, journal [16]byte, stored []byte) ([]
 // sealRow seals a record that waits in the store's outbox.
 func (k *keys) sealRow(journal [16]byte, row string, plain []byte) []byte {
 	key, aad := k.row(journal, row)
-	return k.cipher.Seal(append(make([]byte, 0, len(plain)+64), sealedJSON), key[:], plain, aad)
+	return aead.SealOnce(append(make([]byte, 0, len(plain)+64), sealedJSON), key[:], plain, aad)
 }
 
 // openRow returns what sealRow was given.
@@ -105,7 +105,7 @@ func (k *keys) openRow(journal [16]byte, row string, sealed []byte) ([]byte, err
 		return nil, ErrNewer
 	}
 	key, aad := k.row(journal, row)
-	plain, err := k.cipher.Open(nil, key[:], sealed[1:], aad)
+	plain, err := aead.OpenOnce(nil, key[:], sealed[1:], aad)
 	if err != nil {
 		return nil, fmt.Errorf("opening a row of the outbox: %w: %w", ErrCorrupt, err)
 	}

@@ -1,0 +1,154 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+)
+
+// Progress is how far a verification is.
+type Progress struct {
+	Records     uint64
+	Done, Total int64 // bytes
+}
+
+// Report is what a verification found to be whole.
+type Report struct {
+	Journal  [16]byte
+	Records  uint64
+	First    uint64 // sequence of the first record that is kept; those before were removed by retention
+	Last     uint64
+	Chain    [32]byte  // after the last record: two reports with the same are of the same records
+	Begun    time.Time // of the first segment
+	Segments int
+	Bytes    int64
+	Opened   uint64 // records that were opened with the key
+	Torn     int64  // bytes of a batch that was being written when the node stopped, and never acknowledged
+}
+
+// Verify reads the whole journal and returns an error that wraps [ErrCorrupt],
+// a [Damage] that says where, if a record was changed, removed, inserted or
+// moved. It needs no key. With one, it opens every record too, which finds
+// what was made up with its chain computed anew.
+func (r *Reader) Verify(ctx context.Context, progress func(Progress)) (Report, error) {
+	e, err := r.extent(ctx)
+	rep := Report{Journal: e.journal, Segments: len(e.segments)}
+	if err != nil {
+		return rep, err
+	}
+	if len(e.segments) == 0 {
+		return rep, r.verifyHead(&e, position{})
+	}
+	total := int64(0)
+	for i := range e.segments {
+		total += e.segments[i].end
+	}
+	first := &e.segments[0]
+	rep.First, rep.Begun = first.first, first.begun
+	at := position{seq: first.first - 1, chain: first.chain}
+	var buf, plain []byte
+	for i := range e.segments {
+		seg := &e.segments[i]
+		if err := r.joins(seg, at); err != nil {
+			return rep, err
+		}
+		if buf, err = r.read(seg, buf); err != nil {
+			return rep, err
+		}
+		at.off = headerLen
+		opens := r.keys != nil && seg.key == r.keys.id
+		began := seg.first
+		for off, f := range r.frames(&e, i, buf) {
+			if rep.Records%1024 == 0 {
+				if err := ctx.Err(); err != nil {
+					return rep, err
+				}
+				if progress != nil {
+					progress(Progress{rep.Records, rep.Bytes + off, total})
+				}
+			}
+			if err := at.verify(&f, buf[off:]); err != nil {
+				return rep, &Damage{Segment: r.stream.name(seg.first), Offset: off, Seq: at.seq + 1, What: err.Error()}
+			}
+			began = at.seq - uint64(f.place)
+			rep.Records++
+			if opens {
+				if plain, err = r.open(&e, i, off, f, plain); err != nil {
+					return rep, err
+				}
+				rep.Opened++
+			}
+		}
+		if err := r.reached(&e, i, buf, at.off, at.seq, began); err != nil {
+			return rep, err
+		}
+		if rest := buf[at.off:]; !zero(rest) {
+			rep.Torn = int64(len(rest))
+		}
+		rep.Bytes += at.off
+	}
+	rep.Last, rep.Chain = at.seq, at.chain
+	if r.keys != nil && rep.Opened == 0 && rep.Records > 0 {
+		return rep, fmt.Errorf("opening records: %w", ErrWrongKey)
+	}
+	if progress != nil {
+		progress(Progress{rep.Records, total, total})
+	}
+	return rep, r.verifyHead(&e, at)
+}
+
+// joins reports damage where seg does not follow what ended at at.
+func (r *Reader) joins(seg *segment, at position) error {
+	switch {
+	case seg.first != at.seq+1:
+		return &Damage{
+			Segment: r.stream.name(seg.first), Seq: at.seq + 1,
+			What: fmt.Sprintf("the segment before ends with record %d", at.seq),
+		}
+	case seg.chain != at.chain:
+		return &Damage{Segment: r.stream.name(seg.first), Seq: seg.first, What: "the segment does not follow the one before"}
+	}
+	return nil
+}
+
+// verify is step for a frame that b begins with, and may be written to: the
+// byte before the stored ones holds the leaf's prefix for a moment.
+func (p *position) verify(f *frame, b []byte) error {
+	if f.seq() != p.seq+1 {
+		return fmt.Errorf("the record has sequence %d, not %d", f.seq(), p.seq+1)
+	}
+	was := b[frameHead-1]
+	b[frameHead-1] = 0
+	leaf := sha256.Sum256(b[frameHead-1 : frameHead+len(f.stored)])
+	b[frameHead-1] = was
+	chain := nextChain(p.chain, leaf)
+	if chain != f.chain {
+		return fmt.Errorf("record %d is not the one that was chained", f.seq())
+	}
+	p.seq, p.chain, p.off = p.seq+1, chain, p.off+int64(f.size())
+	return nil
+}
+
+// verifyHead holds the records, which end at last, against what the head says.
+func (r *Reader) verifyHead(e *extent, last position) error {
+	h, err := readHead(r.disk, r.stream)
+	if err != nil {
+		return err
+	}
+	missing := &Damage{Segment: r.stream.headName(), Seq: last.seq + 1, What: "the head is missing"}
+	switch {
+	case h == nil && r.stream == records && last.seq > 0:
+		return missing
+	case h == nil:
+		return nil
+	case r.keys != nil && h.sum(r.keys) != h.mac:
+		missing.What = "the head was not written by this journal"
+		return missing
+	case e.live && h.last > last.seq:
+		return nil // written while the segments were read
+	case len(e.segments) > 0 && e.segments[0].first < h.first && !e.live:
+		return nil // a segment that was about to be removed
+	}
+	return h.check(e.segments, e.journal, last)
+}
