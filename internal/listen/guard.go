@@ -33,6 +33,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			refuse(w, http.StatusRequestHeaderFieldsTooLarge)
 			return
 		}
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// net/http takes a Content-Length beside chunks away without a word. Some
+			// proxy may have gone by it, so what follows is nobody's request.
+			w.Header().Set("Connection", "close")
+		}
 		if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 			body := &patient{ReadCloser: r.Body, control: control, began: began, limits: &s.limits}
 			r.Body = body
@@ -73,7 +78,8 @@ type patient struct {
 	began   time.Time
 	limits  *Limits
 	read    int64
-	set     bool
+	set     bool // a deadline
+	ended   bool
 }
 
 // Read implements io.Reader.
@@ -84,16 +90,18 @@ func (p *patient) Read(b []byte) (int, error) {
 	}
 	n, err := p.ReadCloser.Read(b)
 	p.read += int64(n)
-	if err != nil {
-		p.settle()
+	if err == io.EOF && p.set { //nolint:errorlint // readers return it as it is
+		p.set, p.ended = false, true
+		_ = p.control.SetReadDeadline(time.Time{}) // it was for the body only; where it fails the connection is gone
 	}
 	return n, err
 }
 
-// settle takes the deadline back: it was for the body only.
+// settle bounds how long net/http waits for what the handler left unread, so
+// that the connection can be used again. It sets the deadline for what comes
+// after that itself.
 func (p *patient) settle() {
-	if p.set {
-		p.set = false
-		_ = p.control.SetReadDeadline(time.Time{}) // where it fails the connection is gone
+	if !p.ended {
+		_ = p.control.SetReadDeadline(now().Add(min(p.limits.BodyGrace, time.Second))) // as above
 	}
 }
