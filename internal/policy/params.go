@@ -168,7 +168,7 @@ func parseParameters(a tree.Item) (Parameters, error) {
 		return nil, bad(a.Value.Pos, "%s is names with lists of values in braces, not %s", a.Key(), a.Value.Kind)
 	}
 	out := Parameters{}
-	err := a.Value.Object.Attributes("", func(p tree.Item) error {
+	err := a.Value.Object.Attributes(func(p tree.Item) error {
 		n := strings.ToLower(p.Key())
 		if _, twice := out[n]; twice || n == "" {
 			return bad(p.Pos(), "the parameter %q is given twice or empty", p.Key())

@@ -179,7 +179,7 @@ func parse(text string) (*Policy, error) {
 			}
 			named = true
 		case "path":
-			rules, err := item.Expand("", 1)
+			rules, err := item.Expand(1)
 			if err != nil {
 				return nil, err
 			}
@@ -208,7 +208,7 @@ func (p *Policy) add(item tree.Item) error {
 		return err
 	}
 	var written bool
-	err := item.Value.Object.Attributes("", func(a tree.Item) error {
+	err := item.Value.Object.Attributes(func(a tree.Item) error {
 		var err error
 		switch a.Key() {
 		case "capabilities":

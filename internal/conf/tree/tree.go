@@ -25,26 +25,28 @@ import (
 // MaxDepth bounds how deep blocks and lists may stand in one another.
 const MaxDepth = 32
 
-// Pos is a place in the text. Lines and columns count from 1.
-type Pos struct{ Line, Column int }
+// Pos is a place in a text. Lines and columns count from 1.
+type Pos struct {
+	File         string // empty where the text is not a file
+	Line, Column int
+}
 
-// String returns "line 3, column 5".
-func (p Pos) String() string { return fmt.Sprintf("line %d, column %d", p.Line, p.Column) }
+// String returns "FILE:3:5", or "line 3, column 5" where there is no file.
+func (p Pos) String() string {
+	if p.File == "" {
+		return fmt.Sprintf("line %d, column %d", p.Line, p.Column)
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
 
-// Error is something wrong at one place of the text.
+// Error is something wrong at one place of a text.
 type Error struct {
-	File string // empty where the text is not a file
 	Pos  Pos
 	Text string
 }
 
-// Error returns "FILE:3:5: text", or "line 3, column 5: text" where there is no file.
-func (e *Error) Error() string {
-	if e.File == "" {
-		return e.Pos.String() + ": " + e.Text
-	}
-	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Pos.Line, e.Pos.Column, e.Text)
-}
+// Error returns the place and what is wrong there.
+func (e *Error) Error() string { return e.Pos.String() + ": " + e.Text }
 
 // Kind is the kind of a Value.
 type Kind uint8
@@ -115,7 +117,7 @@ type Block struct {
 // otherwise. file names it in errors, every one of which is an [*Error].
 func Parse(file, text string) (*Block, error) {
 	if i := firstBadRune(text); i >= 0 {
-		return nil, &Error{file, at(text, i), "text is not valid UTF-8"}
+		return nil, &Error{at(file, text, i), "text is not valid UTF-8"}
 	}
 	if strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{") {
 		return parseJSON(file, text)
@@ -129,14 +131,14 @@ func Parse(file, text string) (*Block, error) {
 //	kind "label" { … }      kind = { "label" = { … } }      kind = [ { "label" = { … } }, … ]
 //
 // of which the latter two are how JSON writes the first.
-func (i Item) Expand(file string, labels int) ([]Item, error) {
+func (i Item) Expand(labels int) ([]Item, error) {
 	switch {
 	case len(i.Keys) > labels+1:
-		return nil, &Error{file, i.Keys[labels+1].Pos, fmt.Sprintf("%s takes %s", i.Key(), plural(labels, "label"))}
+		return nil, &Error{i.Keys[labels+1].Pos, fmt.Sprintf("%s takes %s", i.Key(), plural(labels, "label"))}
 	case i.Value.Kind == List:
 		var out []Item
 		for _, v := range i.Value.List {
-			more, err := Item{i.Keys, v}.Expand(file, labels)
+			more, err := Item{i.Keys, v}.Expand(labels)
 			if err != nil {
 				return nil, err
 			}
@@ -144,17 +146,17 @@ func (i Item) Expand(file string, labels int) ([]Item, error) {
 		}
 		return out, nil
 	case i.Value.Kind != Object:
-		return nil, &Error{file, i.Value.Pos, fmt.Sprintf("%s is a block in braces, not %s", i.Key(), i.Value.Kind)}
+		return nil, &Error{i.Value.Pos, fmt.Sprintf("%s is a block in braces, not %s", i.Key(), i.Value.Kind)}
 	case len(i.Keys) == labels+1:
 		return []Item{i}, nil
 	}
 	var out []Item
 	for _, inner := range i.Value.Object.Items {
 		if !inner.Value.holdsBlocks() {
-			return nil, &Error{file, i.Pos(), fmt.Sprintf("%s needs %s before its braces", i.Key(), plural(labels, "label"))}
+			return nil, &Error{i.Pos(), fmt.Sprintf("%s needs %s before its braces", i.Key(), plural(labels, "label"))}
 		}
 		keys := append(append([]Key{}, i.Keys...), inner.Keys...)
-		more, err := Item{keys, inner.Value}.Expand(file, labels)
+		more, err := Item{keys, inner.Value}.Expand(labels)
 		if err != nil {
 			return nil, err
 		}
@@ -180,14 +182,14 @@ func plural(n int, what string) string {
 
 // Attributes calls fn for every item of b, and returns fn's first error. An
 // item with labels, and one whose key has been before, is an error.
-func (b *Block) Attributes(file string, fn func(Item) error) error {
+func (b *Block) Attributes(fn func(Item) error) error {
 	seen := make(map[string]Pos, len(b.Items))
 	for _, i := range b.Items {
 		if len(i.Keys) > 1 {
-			return &Error{file, i.Keys[1].Pos, fmt.Sprintf("%s takes no label", i.Key())}
+			return &Error{i.Keys[1].Pos, fmt.Sprintf("%s takes no label", i.Key())}
 		}
 		if before, twice := seen[i.Key()]; twice {
-			return &Error{file, i.Pos(), fmt.Sprintf("%s is given twice, first in line %d", i.Key(), before.Line)}
+			return &Error{i.Pos(), fmt.Sprintf("%s is given twice, first in line %d", i.Key(), before.Line)}
 		}
 		seen[i.Key()] = i.Pos()
 		if err := fn(i); err != nil {
@@ -209,10 +211,10 @@ func firstBadRune(s string) int {
 }
 
 // at returns the place of a byte of text.
-func at(text string, offset int) Pos {
+func at(file, text string, offset int) Pos {
 	offset = min(max(offset, 0), len(text))
 	before := text[:offset]
-	return Pos{Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])}
+	return Pos{File: file, Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])}
 }
 
 func parseHCL(file, text string) (*Block, error) {
@@ -223,15 +225,15 @@ func parseHCL(file, text string) (*Block, error) {
 	f, err := parser.Parse([]byte(text))
 	if err != nil {
 		if e, ok := errors.AsType[*parser.PosError](err); ok {
-			return nil, &Error{file, Pos{max(e.Pos.Line, 1), max(e.Pos.Column, 1)}, e.Err.Error()}
+			return nil, &Error{hclPos(file, e.Pos), e.Err.Error()}
 		}
-		return nil, &Error{file, Pos{1, 1}, err.Error()}
+		return nil, &Error{Pos{file, 1, 1}, err.Error()}
 	}
 	list, ok := f.Node.(*ast.ObjectList)
 	if !ok {
-		return nil, &Error{file, Pos{1, 1}, "not a list of attributes and blocks"}
+		return nil, &Error{Pos{file, 1, 1}, "not a list of attributes and blocks"}
 	}
-	return fromList(file, Pos{1, 1}, list)
+	return fromList(file, Pos{file, 1, 1}, list)
 }
 
 // checkDepth reads the text's tokens before the parser, which recurses without
@@ -240,7 +242,7 @@ func checkDepth(file, text string) (err error) {
 	s := scanner.New([]byte(text))
 	s.Error = func(pos token.Pos, msg string) {
 		if err == nil {
-			err = &Error{file, Pos{max(pos.Line, 1), max(pos.Column, 1)}, msg}
+			err = &Error{hclPos(file, pos), msg}
 		}
 	}
 	for depth := 0; err == nil; {
@@ -250,7 +252,7 @@ func checkDepth(file, text string) (err error) {
 			return err
 		case token.LBRACE, token.LBRACK:
 			if depth++; depth > MaxDepth {
-				return &Error{file, Pos{t.Pos.Line, t.Pos.Column}, fmt.Sprintf("more than %d blocks or lists in one another", MaxDepth)}
+				return &Error{hclPos(file, t.Pos), fmt.Sprintf("more than %d blocks or lists in one another", MaxDepth)}
 			}
 		case token.RBRACE, token.RBRACK:
 			depth--
@@ -268,21 +270,21 @@ func fromList(file string, pos Pos, list *ast.ObjectList) (*Block, error) {
 			if err != nil {
 				return nil, err
 			}
-			out.Keys = append(out.Keys, Key{hclPos(k.Token.Pos), text})
+			out.Keys = append(out.Keys, Key{hclPos(file, k.Token.Pos), text})
 		}
 		v, err := fromNode(file, item.Val)
 		if err != nil {
 			return nil, err
 		}
 		if out.Value = v; len(out.Keys) == 0 {
-			return nil, &Error{file, v.Pos, "a value without a key"}
+			return nil, &Error{v.Pos, "a value without a key"}
 		}
 		b.Items = append(b.Items, out)
 	}
 	return b, nil
 }
 
-func hclPos(p token.Pos) Pos { return Pos{max(p.Line, 1), max(p.Column, 1)} }
+func hclPos(file string, p token.Pos) Pos { return Pos{file, max(p.Line, 1), max(p.Column, 1)} }
 
 func fromNode(file string, n ast.Node) (Value, error) {
 	switch n := n.(type) {
@@ -291,7 +293,7 @@ func fromNode(file string, n ast.Node) (Value, error) {
 		if err != nil {
 			return Value{}, err
 		}
-		v := Value{Pos: hclPos(n.Token.Pos), Text: text}
+		v := Value{Pos: hclPos(file, n.Token.Pos), Text: text}
 		switch n.Token.Type { //nolint:exhaustive // literal has refused the others
 		case token.NUMBER, token.FLOAT:
 			v.Kind = Number
@@ -302,7 +304,7 @@ func fromNode(file string, n ast.Node) (Value, error) {
 		}
 		return v, nil
 	case *ast.ListType:
-		v := Value{Pos: hclPos(n.Lbrack), Kind: List}
+		v := Value{Pos: hclPos(file, n.Lbrack), Kind: List}
 		for _, x := range n.List {
 			item, err := fromNode(file, x)
 			if err != nil {
@@ -312,15 +314,15 @@ func fromNode(file string, n ast.Node) (Value, error) {
 		}
 		return v, nil
 	case *ast.ObjectType:
-		b, err := fromList(file, hclPos(n.Lbrace), n.List)
-		return Value{Pos: hclPos(n.Lbrace), Kind: Object, Object: b}, err
+		b, err := fromList(file, hclPos(file, n.Lbrace), n.List)
+		return Value{Pos: hclPos(file, n.Lbrace), Kind: Object, Object: b}, err
 	}
-	return Value{}, &Error{file, Pos{1, 1}, "a value of an unknown kind"}
+	return Value{}, &Error{Pos{file, 1, 1}, "a value of an unknown kind"}
 }
 
 // literal returns what a token stands for: of a number its decimal form.
 func literal(file string, t token.Token) (text string, err error) {
-	bad := func(what string) error { return &Error{file, hclPos(t.Pos), what} }
+	bad := func(what string) error { return &Error{hclPos(file, t.Pos), what} }
 	defer func() {
 		// The library panics where an escape in a text or the end of a heredoc
 		// is not what its scanner let through.
@@ -358,7 +360,7 @@ func literal(file string, t token.Token) (text string, err error) {
 
 func parseJSON(file, text string) (*Block, error) {
 	d := jsontext.NewDecoder(strings.NewReader(text))
-	r := &jsonReader{file: file, text: text, d: d, here: Pos{1, 1}}
+	r := &jsonReader{file: file, text: text, d: d, here: Pos{file, 1, 1}}
 	v, err := r.value(0)
 	if err != nil {
 		return nil, err
@@ -380,11 +382,11 @@ type jsonReader struct {
 }
 
 func (r *jsonReader) bad(format string, args ...any) error {
-	return &Error{r.file, at(r.text, int(r.d.InputOffset())), fmt.Sprintf(format, args...)}
+	return &Error{at(r.file, r.text, int(r.d.InputOffset())), fmt.Sprintf(format, args...)}
 }
 
 func (r *jsonReader) at(offset int) Pos {
-	passed := at(r.text[r.offset:offset], offset)
+	passed := at("", r.text[r.offset:offset], offset)
 	if passed.Line > 1 {
 		r.here.Column = 0
 	}
@@ -412,7 +414,7 @@ func (r *jsonReader) next() (jsontext.Token, Pos, error) {
 		} else if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok && e.Err != nil {
 			what += ": " + e.Err.Error()
 		}
-		return t, pos, &Error{r.file, pos, what}
+		return t, pos, &Error{pos, what}
 	}
 	return t, pos, nil
 }
@@ -462,7 +464,7 @@ func (r *jsonReader) value(depth int) (Value, error) {
 		_, _, err := r.next()
 		return v, err
 	}
-	return Value{}, &Error{r.file, pos, "malformed JSON"}
+	return Value{}, &Error{pos, "malformed JSON"}
 }
 
 // JSON returns v as JSON text. A block becomes an object, its labels objects

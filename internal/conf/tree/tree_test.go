@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: Parse = %v", name, err)
 			continue
 		}
-		got, err := b.Items[0].Expand("", 1)
+		got, err := b.Items[0].Expand(1)
 		if err != nil || len(got) != 1 || got[0].Keys[1].Text != "a/*" {
 			t.Errorf("%s: Expand = %+v, %v; want one block with the label a/*", name, got, err)
 			continue
@@ -71,7 +71,7 @@ func TestErrorsSayWhere(t *testing.T) {
 			t.Errorf("%s: Parse = %v; want an error at %v", name, err, c.pos)
 		}
 	}
-	if err := error(&tree.Error{File: "r.hcl", Pos: tree.Pos{Line: 3, Column: 4}, Text: "no"}); err.Error() != "r.hcl:3:4: no" {
+	if err := error(&tree.Error{Pos: tree.Pos{File: "r.hcl", Line: 3, Column: 4}, Text: "no"}); err.Error() != "r.hcl:3:4: no" {
 		t.Errorf("Error() = %q; want the file, the line and the column first", err)
 	}
 }
@@ -82,7 +82,7 @@ func TestAttributesRefusesTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = b.Attributes("", func(tree.Item) error { return nil })
+	err = b.Attributes(func(tree.Item) error { return nil })
 	if e, ok := errors.AsType[*tree.Error](err); !ok || e.Pos.Line != 3 {
 		t.Errorf("Attributes = %v; want an error in line 3", err)
 	}
