@@ -204,6 +204,9 @@ func decodeHead(b []byte) (*Secret, error) {
 		last = tag
 		body := b[1+w : 1+w+int(n)] //nolint:gosec // at most len(b)
 		b = b[1+w+int(n):]          //nolint:gosec // at most len(b)
+		if x.Versions == nil && tag == tagVersion {
+			x.Versions = make([]Version, 0, 1+len(b)/versionSize)
+		}
 		if err := x.decodeField(tag, body); err != nil {
 			return nil, err
 		}
@@ -304,9 +307,6 @@ func (x *Secret) decodeVersion(b []byte) error {
 	v.wrapped = b[versionSize:]
 	if n := len(x.Versions); n > 0 && cmp.Compare(x.Versions[n-1].seq, v.seq) >= 0 {
 		return corrupt("versions out of order")
-	}
-	if x.Versions == nil {
-		x.Versions = make([]Version, 0, 12)
 	}
 	x.Versions = append(x.Versions, v)
 	return nil
