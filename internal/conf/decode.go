@@ -354,7 +354,10 @@ func set(v reflect.Value, from tree.Value) string {
 
 // inBounds says what is wrong with v by its field's tags.
 func inBounds(v reflect.Value, tag reflect.StructTag) string {
-	if oneof := tag.Get("oneof"); oneof != "" && !slices.Contains(strings.Fields(oneof), v.String()) {
+	if oneof := tag.Get("oneof"); oneof != "" {
+		if v.SetString(strings.ToLower(v.String())); slices.Contains(strings.Fields(oneof), v.String()) {
+			return ""
+		}
 		return fmt.Sprintf("want one of %s, not %q", strings.Join(strings.Fields(oneof), ", "), v.String())
 	}
 	var n float64
