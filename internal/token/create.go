@@ -420,13 +420,13 @@ func (s *Store) lifetime(c *op.Call, e, parent *Entry, role *Role, ask Request, 
 	e.Period, e.ExplicitMax = e.askedPeriod, e.askedMax
 	if role != nil && e.Kind != Batch {
 		if role.ExplicitMax > 0 {
-			e.ExplicitMax = lesser(e.askedMax, seconds(role.ExplicitMax))
+			e.ExplicitMax = lesser(e.askedMax, time.Duration(role.ExplicitMax))
 			if e.askedMax > 0 {
 				c.Warn("Explicit max TTL specified both during creation call and in role; using the lesser value of %d seconds", int64(e.ExplicitMax/time.Second))
 			}
 		}
 		if role.Period > 0 {
-			e.Period = lesser(e.askedPeriod, seconds(role.Period))
+			e.Period = lesser(e.askedPeriod, time.Duration(role.Period))
 			if e.askedPeriod > 0 {
 				c.Warn("Period specified both during creation call and in role; using the lesser value of %d seconds", int64(e.Period/time.Second))
 			}

@@ -94,7 +94,7 @@ func (e *Entry) Left(now time.Time) time.Duration {
 	if e.Expires.IsZero() {
 		return 0
 	}
-	return max(e.Expires.Sub(now).Truncate(time.Second), time.Second)
+	return max(e.Expires.Sub(now.Truncate(time.Second)).Truncate(time.Second), time.Second)
 }
 
 // grant returns the token as it is answered to whom it is given.

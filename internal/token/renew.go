@@ -31,7 +31,7 @@ func (s *Store) Renew(tx storage.Tx, c *op.Call, id string, text secret.Text, in
 		if role == nil {
 			return fault.New(fault.Invalid, "original token role %q could not be found, not renewing", e.Role)
 		}
-		period, explicit = lesser(e.askedPeriod, seconds(role.Period)), lesser(e.askedMax, seconds(role.ExplicitMax))
+		period, explicit = lesser(e.askedPeriod, time.Duration(role.Period)), lesser(e.askedMax, time.Duration(role.ExplicitMax))
 	}
 	ttl, warnings, err := s.config.grant(span{increment: increment, usual: e.Granted, period: period, explicitMax: explicit, start: e.Created}, now)
 	if err != nil {

@@ -100,11 +100,14 @@ func (s *Store) remove(tx storage.Tx, e *Entry) error {
 		tx.Delete(storage.Key{Scope: tokenScope(e.ID), Row: rowWrapped})
 	}
 	tx.Delete(s.accessorKey(e.Accessor))
+	if e.Parent != "" {
+		tx.Delete(storage.Key{Scope: childrenScope(e.Parent), Row: e.ID})
+	}
 	return nil
 }
 
 const (
-	childPage = 4  // children ended in one transaction: three scopes each
+	childPage = 8  // children ended in one transaction: three scopes each
 	cubbyPage = 64 // rows of a cubbyhole removed in one transaction
 	pages     = 64 // transactions of one Settle; the queue comes back for the rest
 )

@@ -16,6 +16,7 @@ import (
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/wire"
 )
 
 // The kinds that a [Role] may give. Where a default is named, the creating
@@ -34,8 +35,8 @@ type Role struct {
 	DisallowedGlob  []string      `json:"disallowed_glob,omitempty"` // each with '*' for any text
 	Orphan          bool          `json:"orphan,omitempty"`
 	Renewable       bool          `json:"renewable"`
-	Period          time.Duration `json:"period,format:nano"`
-	ExplicitMax     time.Duration `json:"explicit_max,format:nano"`
+	Period          wire.Duration `json:"period"`
+	ExplicitMax     wire.Duration `json:"explicit_max"`
 	PathSuffix      string        `json:"path_suffix,omitempty"`
 	EntityAliases   []string      `json:"entity_aliases,omitempty"`
 	BoundCIDRs      []string      `json:"bound_cidrs,omitempty"`
@@ -184,6 +185,8 @@ func (s *Store) PutRole(tx storage.Tx, role *Role) error {
 	if err := role.Validate(); err != nil {
 		return err
 	}
+	role.Period = wire.Duration(seconds(time.Duration(role.Period)))
+	role.ExplicitMax = wire.Duration(seconds(time.Duration(role.ExplicitMax)))
 	b, err := json.Marshal(role)
 	if err != nil {
 		return fmt.Errorf("encoding a role: %w", err)

@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"strings"
-	"time"
 
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
@@ -147,10 +146,10 @@ func (in *putRoleIn) apply(r *token.Role) {
 	set(&r.Renewable, in.Renewable)
 	set(&r.PathSuffix, in.PathSuffix)
 	set(&r.EntityAliases, (*[]string)(in.AllowedEntityAliases))
-	set(&r.Period, (*time.Duration)(in.Period))
-	set(&r.Period, (*time.Duration)(in.TokenPeriod))
-	set(&r.ExplicitMax, (*time.Duration)(in.ExplicitMaxTTL))
-	set(&r.ExplicitMax, (*time.Duration)(in.TokenExplicitMaxTTL))
+	set(&r.Period, in.Period)
+	set(&r.Period, in.TokenPeriod)
+	set(&r.ExplicitMax, in.ExplicitMaxTTL)
+	set(&r.ExplicitMax, in.TokenExplicitMaxTTL)
 	set(&r.BoundCIDRs, (*[]string)(in.BoundCIDRs))
 	set(&r.BoundCIDRs, (*[]string)(in.TokenBoundCIDRs))
 	set(&r.NumUses, in.TokenNumUses)
@@ -166,9 +165,9 @@ func (in *putRoleIn) apply(r *token.Role) {
 func roleInfo(r *token.Role) RoleInfo {
 	return RoleInfo{
 		AllowedEntityAliases: r.EntityAliases, AllowedPolicies: r.Allowed, AllowedGlob: r.AllowedGlob, BoundCIDRs: r.BoundCIDRs,
-		DisallowedPolicies: r.Disallowed, DisallowedGlob: r.DisallowedGlob, ExplicitMaxTTL: wire.Duration(r.ExplicitMax), Name: r.Name,
-		Orphan: r.Orphan, PathSuffix: r.PathSuffix, Period: wire.Duration(r.Period), Renewable: r.Renewable, TokenBoundCIDRs: r.BoundCIDRs,
-		TokenExplicitMaxTTL: wire.Duration(r.ExplicitMax), TokenNoDefaultPolicy: r.NoDefaultPolicy, TokenNumUses: r.NumUses,
-		TokenPeriod: wire.Duration(r.Period), TokenType: r.Kind,
+		DisallowedPolicies: r.Disallowed, DisallowedGlob: r.DisallowedGlob, ExplicitMaxTTL: r.ExplicitMax, Name: r.Name,
+		Orphan: r.Orphan, PathSuffix: r.PathSuffix, Period: r.Period, Renewable: r.Renewable, TokenBoundCIDRs: r.BoundCIDRs,
+		TokenExplicitMaxTTL: r.ExplicitMax, TokenNoDefaultPolicy: r.NoDefaultPolicy, TokenNumUses: r.NumUses,
+		TokenPeriod: r.Period, TokenType: r.Kind,
 	}
 }
