@@ -176,13 +176,10 @@ func (s *Space) gone() error {
 	return ErrNoSpace
 }
 
-// physical returns the scope below for scope.
+// physical returns the scope below for scope. The empty scope is of table 0.
 func (k *keys) physical(scope string) string {
-	if scope == "" {
-		panic("barrier: internal error: a scope without a table")
-	}
 	var b [1 + 16 + 20]byte
-	b[0] = scope[0]
+	copy(b[:1], scope)
 	copy(b[1:], k.prefix)
 	sum := k.names.whole(scope)
 	copy(b[17:], sum[:20])
