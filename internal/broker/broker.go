@@ -277,27 +277,31 @@ func (p *passage) observe(err error) {
 	p.b.p.Observe(opName, outcome, 0)
 }
 
-// Limit returns the bounds of the operation that verb at path means, and
-// whether it can be called without a token. What does not exist has the bounds
-// of an operation that anyone can call.
-func (b *Broker) Limit(ctx context.Context, verb op.Verb, path name.Path) (limit op.Limit, open bool) {
+// Route returns the operation that verb at path means, for its bounds and for
+// who may call it. It asks no policy.
+func (b *Broker) Route(ctx context.Context, verb op.Verb, path name.Path) (op.Op, error) {
 	moment, err := b.p.Fence.Arrive(ctx)
 	if err != nil {
-		return op.Limit{}, true
+		return op.Op{}, fmt.Errorf("asking the store what has changed: %w", err)
 	}
 	m, rest, err := b.p.Mounts.Find(ctx, moment, path)
 	if err != nil {
-		return op.Limit{}, true
+		return op.Op{}, err
 	}
 	o, _, err := m.Routes.Match(verb, rest)
-	if err != nil {
-		return op.Limit{}, true
-	}
-	return o.Limit, o.Auth != op.Token
+	return o, err
 }
 
 // Refused records a request that a door refused before it came here.
 func (b *Broker) Refused(ctx context.Context, req *Request, cause error) error {
 	p := &passage{b: b, req: req, call: op.Call{ID: req.ID, Time: req.Time, Remote: req.Remote, Token: req.Token}}
 	return b.p.Journal.Append(context.WithoutCancel(ctx), p.outcome(cause))
+}
+
+// IssueRoot makes the root token of a server's initialization. It does not expire.
+func (b *Broker) IssueRoot(ctx context.Context, now time.Time) (secret.Text, error) {
+	grant, err := b.p.Tokens.Issue(ctx, now, token.Spec{
+		DisplayName: "root", Path: "auth/token/root", Policies: []name.Name{name.Root}, Forever: true,
+	})
+	return grant.ClientToken, err
 }

@@ -24,12 +24,15 @@ import (
 // Quorum splits the root key among people, and puts it together again.
 type Quorum interface {
 	// Split returns the stanza that the shares open, and the shares.
-	Split(root secret.Bytes, binding []byte, shares, threshold int) (seal.Stanza, []secret.Bytes, error)
+	Split(root secret.Bytes, binding []byte, shares, threshold int) (seal.Stanza, []Share, error)
 	// Collect begins to gather shares for stanza, which must be of this kind.
 	Collect(stanza seal.Stanza, binding []byte) (Collection, error)
 	// Kind is the kind of its stanzas.
 	Kind() string
 }
+
+// Share is one person's part of the root key, as people type it.
+type Share struct{ Hex, Base64 secret.Text }
 
 // Collection is shares being gathered.
 type Collection interface {
@@ -46,12 +49,17 @@ type Collection interface {
 	Wipe()
 }
 
+// Auto is a seal that opens without people.
+type Auto struct {
+	Kind   string // of its stanzas
+	Sealer seal.Sealer
+}
+
 // Config is what a Gate is made of.
 type Config struct {
 	Store   storage.Store // the physical store
 	Journal *audit.Journal
-	Auto    seal.Sealer // opens without people; nil where people open
-	Kind    string      // of Auto's stanzas
+	Auto    []Auto // each opens alone; none where people open
 	Quorum  Quorum
 	Build   func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
 	Clock   clock.Clock
@@ -149,7 +157,7 @@ func (g *Gate) Status(ctx context.Context) (Status, error) {
 			return s, fmt.Errorf("reading the slot of the shares: %w", err)
 		}
 		_, s.Threshold, s.Shares = counts.Progress()
-		s.RecoverySeal = g.c.Auto != nil
+		s.RecoverySeal = len(g.c.Auto) > 0
 	}
 	if s.Threshold == 0 {
 		s.Threshold, s.Shares = 1, 1
@@ -171,8 +179,8 @@ func (g *Gate) Status(ctx context.Context) (Status, error) {
 }
 
 func (g *Gate) kind() string {
-	if g.c.Auto != nil {
-		return g.c.Kind
+	if len(g.c.Auto) > 0 {
+		return g.c.Auto[0].Kind
 	}
 	return g.c.Quorum.Kind()
 }
@@ -194,7 +202,7 @@ type InitIn struct {
 
 // InitOut is told once and kept nowhere.
 type InitOut struct {
-	Shares    []secret.Bytes
+	Shares    []Share
 	RootToken secret.Text
 }
 
@@ -212,17 +220,17 @@ func (g *Gate) Init(ctx context.Context, in InitIn) (InitOut, error) {
 		return out, fault.New(fault.Invalid, "Vault is already initialized")
 	}
 	if in.Shares < 0 || in.Shares > 255 || in.Threshold < 0 || in.Threshold > in.Shares || in.Shares > 1 && in.Threshold < 2 ||
-		in.Shares == 1 && in.Threshold != 1 || in.Shares == 0 && g.c.Auto == nil {
+		in.Shares == 1 && in.Threshold != 1 || in.Shares == 0 && len(g.c.Auto) == 0 {
 		return out, fault.New(fault.Invalid, "shares must be 1 to 255, and the threshold at least 2 (1 for a single share) and at most the shares")
 	}
 	root := newRoot()
 	defer root.Wipe()
 	binding := barrier.BindingOf(root)
 	var stanzas []seal.Stanza
-	if g.c.Auto != nil {
-		s, err := g.c.Auto.Seal(ctx, root, binding)
+	for _, a := range g.c.Auto {
+		s, err := a.Sealer.Seal(ctx, root, binding)
 		if err != nil {
-			return out, fmt.Errorf("sealing the root key: %w", err)
+			return out, fmt.Errorf("sealing the root key by %s: %w", a.Kind, err)
 		}
 		stanzas = append(stanzas, s)
 	}
@@ -241,22 +249,23 @@ func (g *Gate) Init(ctx context.Context, in InitIn) (InitOut, error) {
 	}
 	if !in.NoRootToken {
 		s := g.enter()
-		out.RootToken, err = s.broker.Parts().Tokens.CreateRoot(ctx, g.c.Clock.Now())
+		out.RootToken, err = s.broker.IssueRoot(ctx, g.c.Clock.Now())
 		s.busy.Done()
 		if err != nil {
 			return out, fmt.Errorf("making the root token: %w", err)
 		}
 	}
-	if g.c.Auto == nil {
+	if len(g.c.Auto) == 0 {
 		return out, g.shut(g.leave(), "sealed after initialization")
 	}
 	return out, nil
 }
 
-// AutoUnseal opens the gate with the seal that needs no people. The error
-// wraps barrier.ErrUninitialized where the store is empty.
+// AutoUnseal opens the gate with the first seal that can, of those that need
+// no people; where there are none it does nothing. The error wraps
+// barrier.ErrUninitialized where the store is empty.
 func (g *Gate) AutoUnseal(ctx context.Context) error {
-	if g.c.Auto == nil {
+	if len(g.c.Auto) == 0 {
 		return nil
 	}
 	g.moving.Lock()
@@ -268,12 +277,17 @@ func (g *Gate) AutoUnseal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root, err := g.c.Auto.Unseal(ctx, stanzas, binding)
-	if err != nil {
-		return fmt.Errorf("unsealing by %s: %w", g.c.Kind, err)
+	var failed error
+	for _, a := range g.c.Auto {
+		root, err := a.Sealer.Unseal(ctx, stanzas, binding)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("unsealing by %s: %w", a.Kind, err))
+			continue
+		}
+		defer root.Wipe()
+		return g.open(ctx, root, "unsealed")
 	}
-	defer root.Wipe()
-	return g.open(ctx, root, "unsealed")
+	return failed
 }
 
 func (g *Gate) slots(ctx context.Context) ([]seal.Stanza, []byte, error) {
@@ -343,7 +357,7 @@ func (g *Gate) open(ctx context.Context, root secret.Bytes, event string) error 
 	if err != nil {
 		return fmt.Errorf("opening the barrier: %w", err)
 	}
-	if err := g.c.Journal.Unlock(ctx, b.AuditKey(), g.c.Store); err != nil {
+	if err := g.c.Journal.Unlock(b.AuditKey(), g.c.Store); err != nil {
 		b.Close()
 		return fmt.Errorf("unlocking the audit journal: %w", err)
 	}

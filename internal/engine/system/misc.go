@@ -169,4 +169,3 @@ func formatted(b []byte, format, usual string) (string, error) {
 	}
 	return "", fault.New(fault.Invalid, "unsupported encoding format; must be \"hex\" or \"base64\"")
 }
-

@@ -2,8 +2,6 @@ package system
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/gate"
@@ -226,16 +224,11 @@ func (s sealer) init(ctx context.Context, _ *op.Call, in initIn) (initOut, error
 	}
 	out := initOut{RootToken: made.RootToken, Keys: []secret.Text{}, KeysBase64: []secret.Text{}}
 	for _, share := range made.Shares {
-		_ = share.Use(func(b []byte) error {
-			inHex, inBase64 := secret.New(hex.EncodeToString(b)), secret.New(base64.StdEncoding.EncodeToString(b))
-			if auto {
-				out.RecoveryKeys, out.RecoveryKeysBase64 = append(out.RecoveryKeys, inHex), append(out.RecoveryKeysBase64, inBase64)
-			} else {
-				out.Keys, out.KeysBase64 = append(out.Keys, inHex), append(out.KeysBase64, inBase64)
-			}
-			return nil
-		})
-		share.Wipe()
+		if auto {
+			out.RecoveryKeys, out.RecoveryKeysBase64 = append(out.RecoveryKeys, share.Hex), append(out.RecoveryKeysBase64, share.Base64)
+		} else {
+			out.Keys, out.KeysBase64 = append(out.Keys, share.Hex), append(out.KeysBase64, share.Base64)
+		}
 	}
 	return out, nil
 }

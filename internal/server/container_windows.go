@@ -1,0 +1,4 @@
+package server
+
+// keptApart has nothing to refuse here.
+func keptApart(string) error { return nil }

@@ -1,0 +1,208 @@
+// Package server turns a configuration into a running node, and back into
+// nothing: straight-line wiring, listeners, shutdown.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rotunda.dev/rotunda/internal/aead"
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/builtin"
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/door"
+	"rotunda.dev/rotunda/internal/door/vault"
+	"rotunda.dev/rotunda/internal/engine/system"
+	"rotunda.dev/rotunda/internal/gate"
+	"rotunda.dev/rotunda/internal/listen"
+	"rotunda.dev/rotunda/internal/memory"
+	"rotunda.dev/rotunda/internal/metrics"
+	"rotunda.dev/rotunda/internal/mount"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// Config is what a node is made of.
+type Config struct {
+	Data  string // directory of the store and the audit journal
+	Keys  string // directory of this node's own keys, apart from the data
+	Audit AuditConfig
+
+	Seals []gate.Auto // that open without people; none where people bring shares
+
+	Info system.Info
+	TTL  mount.TTL
+	Door DoorConfig
+
+	Clock clock.Clock
+	Log   *slog.Logger
+}
+
+// AuditConfig is the part of a Config that concerns the audit log.
+type AuditConfig struct {
+	Dir       string // of the journal; "audit" below the data where it is empty
+	FileDir   string // below which sinks may be enabled over the API; empty allows none
+	KeepAge   time.Duration
+	KeepBytes int64
+	Headers   []string // request headers that are recorded
+
+	SegmentBytes int64
+	SegmentAge   time.Duration
+}
+
+// DoorConfig bounds what is let in.
+type DoorConfig struct {
+	Guard                door.GuardConfig
+	BodyLimit, OpenLimit int64
+	Timeout              time.Duration
+}
+
+// Listener is an address that a node answers at.
+type Listener struct {
+	Network, Address string      // "tcp", "127.0.0.1:8200"
+	TLS              *listen.TLS // nil for plain HTTP on loopback and unix sockets
+	Limits           listen.Limits
+}
+
+// Node is a server. Make it with [Open].
+type Node struct {
+	c       Config
+	store   storage.Store
+	journal *audit.Journal
+	gate    *gate.Gate
+	metrics *metrics.Metrics
+	handler http.Handler
+	front   *front
+}
+
+// Open opens the store and the journal of a node, which is sealed. The caller
+// closes it.
+func Open(c Config) (_ *Node, err error) {
+	if c.Clock == nil {
+		c.Clock = clock.System{}
+	}
+	if c.Audit.Dir == "" {
+		c.Audit.Dir = filepath.Join(c.Data, "audit")
+	}
+	if err := memory.Harden(); err != nil {
+		c.Log.LogAttrs(context.Background(), slog.LevelWarn, "memory may be dumped", slog.Any("cause", err))
+	}
+	for _, dir := range []string{c.Data, c.Keys} {
+		if err := privateDir(dir); err != nil {
+			return nil, err
+		}
+	}
+	n := &Node{c: c, metrics: metrics.New(c.Info.Version)}
+	if n.store, err = openStore(c); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	n.journal, err = audit.Open(c.Audit.Dir, c.journalConfig())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the audit journal: %w", err), n.store.Close())
+	}
+	n.gate = gate.New(gate.Config{
+		Store: n.store, Journal: n.journal, Auto: c.Seals, Quorum: quorum{},
+		Build: n.build, Clock: c.Clock, Log: c.Log,
+	})
+	n.front = newFront(n)
+	n.handler = vault.Dialect.New(door.Env{
+		Handler: n.front, Clock: c.Clock, Log: c.Log, Guard: door.NewGuard(c.Door.Guard),
+		BodyLimit: c.Door.BodyLimit, OpenLimit: c.Door.OpenLimit, Timeout: c.Door.Timeout, AuditHeaders: c.Audit.Headers,
+		Observe: n.metrics.Request,
+	})
+	n.observe()
+	return n, nil
+}
+
+func (c Config) journalConfig() audit.Config {
+	return audit.Config{
+		Node: c.Info.ClusterName, KeysDir: c.Keys, Clock: c.Clock, Log: c.Log,
+		Cipher:       func(key []byte) (audit.Cipher, error) { return aead.NewCipher(key) },
+		SegmentBytes: c.Audit.SegmentBytes, SegmentAge: c.Audit.SegmentAge, KeepAge: c.Audit.KeepAge, KeepBytes: c.Audit.KeepBytes,
+	}
+}
+
+func openStore(c Config) (storage.Store, error) {
+	return builtin.Stores["bolt"](filepath.Join(c.Data, "store"), c.Clock, c.Log)
+}
+
+// privateDir makes dir for its owner alone, and refuses one that others can
+// read or that is not a directory.
+func privateDir(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making %s: %w", dir, err)
+		}
+		return os.Chmod(dir, 0o700) //nolint:gosec // a directory for its owner alone
+	}
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", dir, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	return checkPrivate(dir, info)
+}
+
+// Serve answers on the listeners, which it closes, until ctx ends; then it lets
+// requests end, seals, and closes the node. Ready is called once every listener
+// answers.
+func (n *Node) Serve(ctx context.Context, listeners []Listener, ready func(addresses []net.Addr) error) (err error) {
+	var (
+		servers []*listen.Server
+		addrs   []net.Addr
+		failed  = make(chan error, len(listeners))
+	)
+	for _, l := range listeners {
+		socket, err := new(net.ListenConfig).Listen(ctx, l.Network, l.Address)
+		if err != nil {
+			for _, s := range servers {
+				err = errors.Join(err, s.Shutdown(context.WithoutCancel(ctx)))
+			}
+			return errors.Join(fmt.Errorf("listening at %s: %w", l.Address, err), n.Close())
+		}
+		s := listen.New(listen.Config{Handler: n.handler, TLS: l.TLS, Limits: l.Limits, Log: n.c.Log, URL: urlOf(l, socket.Addr())})
+		n.metrics.Connections(s.Connections)
+		servers, addrs = append(servers, s), append(addrs, socket.Addr())
+		go func() { failed <- s.Serve(socket) }()
+		n.c.Log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("address", socket.Addr().String()), slog.Bool("tls", l.TLS != nil))
+	}
+	if err = ready(addrs); err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+			err = fmt.Errorf("serving: %w", err)
+		}
+	}
+	n.c.Log.LogAttrs(ctx, slog.LevelInfo, "shutting down")
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	for _, s := range servers {
+		err = errors.Join(err, s.Shutdown(grace))
+	}
+	return errors.Join(err, n.Close())
+}
+
+func urlOf(l Listener, a net.Addr) string {
+	if l.Network == "unix" {
+		return "unix://" + a.String()
+	}
+	scheme := "https"
+	if l.TLS == nil {
+		scheme = "http"
+	}
+	return scheme + "://" + a.String()
+}
+
+// Close seals the node and lets go of its files.
+func (n *Node) Close() error {
+	return errors.Join(n.gate.Shut(), n.journal.Close(), n.store.Close())
+}

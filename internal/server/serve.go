@@ -1,0 +1,244 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/conf"
+	"rotunda.dev/rotunda/internal/door"
+	"rotunda.dev/rotunda/internal/gate"
+	"rotunda.dev/rotunda/internal/listen"
+	"rotunda.dev/rotunda/internal/localca"
+	"rotunda.dev/rotunda/internal/mount"
+	"rotunda.dev/rotunda/internal/seal/age"
+	"rotunda.dev/rotunda/internal/seal/keyfile"
+	"rotunda.dev/rotunda/internal/seal/passphrase"
+	"rotunda.dev/rotunda/internal/secret"
+)
+
+// serve runs a node by a configuration file, or only checks the file.
+func serve(ctx context.Context, c cli.ServeConfig) error {
+	config, warnings, err := conf.Load(c.File)
+	if err != nil {
+		return err
+	}
+	if c.Check {
+		for _, w := range warnings {
+			fmt.Fprintln(c.Out, "warning: "+w.String())
+		}
+		if err := check(config); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.Out, "%s is good.\n", c.File)
+		return err
+	}
+	to, closeLog, err := logTo(config, c.Log)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	log := newLogger(to, config.LogLevel, config.LogFormat)
+	for _, w := range warnings {
+		log.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("at", w.Pos.String()), slog.String("warning", w.Text))
+	}
+	node, err := nodeOf(config, log)
+	if err != nil {
+		return err
+	}
+	listeners, certificates, err := listenersOf(config, node.Keys)
+	if err != nil {
+		return err
+	}
+	remove, err := writePID(config.PIDFile)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	n, err := Open(node)
+	if err != nil {
+		return err
+	}
+	if err := n.declareSinks(config.Audits); err != nil {
+		return errors.Join(err, n.Close())
+	}
+	if err := n.gate.AutoUnseal(ctx); err != nil && !errors.Is(err, barrier.ErrUninitialized) {
+		return errors.Join(err, n.Close())
+	}
+	for _, t := range certificates {
+		go t.Watch(ctx, clock.System{}, 2*time.Second, log)
+	}
+	go n.reloadOnSignal(ctx, certificates...)
+	defer daemon.SdNotify(false, daemon.SdNotifyStopping) //nolint:errcheck // nobody is listening where there is no systemd
+	return n.Serve(ctx, listeners, func([]net.Addr) error {
+		_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
+		return err
+	})
+}
+
+// check opens what the configuration names and leaves it as it is.
+func check(config conf.Server) error {
+	var errs []error
+	for _, l := range config.Listeners {
+		if l.TLSCertFile != "" {
+			_, err := listen.LoadTLS(tlsOf(l))
+			errs = append(errs, err)
+		}
+	}
+	_, err := sealsOf(config.Seals)
+	return errors.Join(append(errs, err)...)
+}
+
+func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
+	seals, err := sealsOf(config.Seals)
+	if err != nil {
+		return Config{}, err
+	}
+	keys, err := keysDir(config)
+	if err != nil {
+		return Config{}, err
+	}
+	name := config.ClusterName
+	if name == "" {
+		name = "rotunda"
+	}
+	l := config.Limits
+	return Config{
+		Data: config.Storage.Path, Keys: keys, Seals: seals, Info: infoOf(name, config.APIAddr, config.CompatVersion),
+		TTL:   mount.TTL{Default: config.DefaultLeaseTTL, Max: config.MaxLeaseTTL},
+		Clock: clock.System{}, Log: log,
+		Audit: AuditConfig{
+			Dir: config.Journal.Path, FileDir: config.AuditFileDir, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
+			SegmentBytes: int64(config.Journal.SegmentSize), SegmentAge: config.Journal.SegmentAge,
+		},
+		Door: DoorConfig{
+			Guard: door.GuardConfig{
+				InFlight: l.InFlight, Target: l.InFlightTarget, LoginRate: l.LoginRate, LoginBurst: l.LoginBurst,
+				AccountFailures: l.AccountFailures, AccountWindow: l.AccountWindow,
+			},
+			BodyLimit: int64(l.Body), OpenLimit: int64(l.BodyUnauthenticated), Timeout: l.RequestTimeout,
+		},
+	}, nil
+}
+
+// keysDir returns the directory of the node's keys, which must not lie in the data.
+func keysDir(config conf.Server) (string, error) {
+	dir := config.KeysDir
+	if dir == "" {
+		base, err := os.UserConfigDir()
+		if err != nil {
+			return "", fmt.Errorf("finding a directory for this node's keys; name one with keys_dir: %w", err)
+		}
+		dir = filepath.Join(base, "rotunda", "keys", "server")
+	}
+	rel, err := filepath.Rel(config.Storage.Path, dir)
+	if err == nil && filepath.IsLocal(rel) {
+		return "", fmt.Errorf("keys_dir %s lies in the data; keep them apart, so that who reads one does not have the other", dir)
+	}
+	return dir, nil
+}
+
+func sealsOf(configured []conf.Seal) ([]gate.Auto, error) {
+	var autos []gate.Auto
+	for _, s := range configured {
+		switch s.Kind {
+		case keyfile.Kind:
+			if err := keyfile.Create(s.Path); err != nil && !errors.Is(err, os.ErrExist) {
+				return nil, err
+			}
+			autos = append(autos, gate.Auto{Kind: s.Kind, Sealer: keyfile.New(keyfile.Config{Path: s.Path})})
+		case passphrase.Kind:
+			from := s.Passphrase
+			autos = append(autos, gate.Auto{Kind: s.Kind, Sealer: passphrase.New(passphrase.Config{
+				Passphrase: func(context.Context) (secret.Text, error) { return from.Read() },
+			})})
+		case age.Kind:
+			autos = append(autos, gate.Auto{Kind: s.Kind, Sealer: age.New(age.Config{Recipients: s.Recipients, IdentityFile: s.Identity.Path})})
+		}
+	}
+	return autos, nil
+}
+
+func tlsOf(l conf.Listener) listen.TLSConfig {
+	c := listen.TLSConfig{
+		CertFile: l.TLSCertFile, KeyFile: l.TLSKeyFile, ClientCAFile: l.TLSClientCAFile,
+		RequireCert: l.TLSRequireAndVerifyClientCert, AllowTLS12: l.TLSMinVersion == "tls12",
+	}
+	if l.TLSDisableClientCerts {
+		c.ClientCAFile = ""
+	}
+	return c
+}
+
+func listenersOf(config conf.Server, keys string) (all []Listener, certificates []*listen.TLS, err error) {
+	l := config.Limits
+	for _, x := range config.Listeners {
+		longest := config.DefaultMaxRequestDuration
+		if x.MaxRequestDuration > 0 {
+			longest = x.MaxRequestDuration
+		}
+		out := Listener{Network: x.Kind, Address: x.Address, Limits: listen.Limits{
+			Connections: l.Connections, PerIP: l.ConnectionsPerIP, Handshake: l.HandshakeTimeout, ReadHeader: l.HeaderTimeout,
+			HeaderBytes: int(l.HeaderBytes), HeaderCount: l.HeaderCount, BodyRead: l.BodyTimeout, BodyGrace: l.BodyGrace, BodyRate: int(l.BodyRate),
+			Write: l.WriteTimeout, Idle: l.IdleTimeout, LongestRequest: longest, Streams: l.HTTP2Streams, WindowBytes: int(l.HTTP2Window),
+			Resets: l.HTTP2Resets, ResetWindow: l.HTTP2ResetWindow, PendingHandshake: l.PendingHandshakes,
+		}}
+		switch {
+		case x.TLSDisable || x.Kind == "unix" && x.TLSCertFile == "":
+			if err := listen.CheckPlain(x.Kind, x.Address); err != nil {
+				return nil, nil, err
+			}
+		case x.TLSAuto:
+			host, _, err := net.SplitHostPort(x.Address)
+			if err != nil {
+				return nil, nil, fmt.Errorf("listener address %q: %w", x.Address, err)
+			}
+			ca, err := localca.Ensure(filepath.Join(keys, caDir), hostsFor(host), clock.System{})
+			if err != nil {
+				return nil, nil, err
+			}
+			x.TLSCertFile, x.TLSKeyFile = ca.CertFile(), ca.KeyFile()
+			fallthrough
+		default:
+			if out.TLS, err = listen.LoadTLS(tlsOf(x)); err != nil {
+				return nil, nil, fmt.Errorf("loading the certificate of %s: %w", x.Address, err)
+			}
+			certificates = append(certificates, out.TLS)
+		}
+		all = append(all, out)
+	}
+	return all, certificates, nil
+}
+
+func logTo(config conf.Server, usual io.Writer) (io.Writer, func(), error) {
+	if config.LogFile == "" {
+		return usual, func() {}, nil
+	}
+	f, err := os.OpenFile(config.LogFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the log: %w", err)
+	}
+	return f, func() { _ = f.Close() }, nil
+}
+
+func writePID(file string) (remove func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	if err := os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil { //nolint:gosec // a process's number is no secret
+		return nil, fmt.Errorf("writing the number of the process: %w", err)
+	}
+	return func() { _ = os.Remove(file) }, nil
+}

@@ -1,0 +1,11 @@
+package server
+
+import (
+	"context"
+
+	"rotunda.dev/rotunda/internal/listen"
+)
+
+// reloadOnSignal has no signal to wait for here; certificates are looked at
+// every few seconds anyway.
+func (n *Node) reloadOnSignal(context.Context, ...*listen.TLS) {}

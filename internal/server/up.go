@@ -1,0 +1,269 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/broker"
+	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/gate"
+	"rotunda.dev/rotunda/internal/listen"
+	"rotunda.dev/rotunda/internal/localca"
+	"rotunda.dev/rotunda/internal/name"
+	"rotunda.dev/rotunda/internal/seal/keyfile"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/token"
+)
+
+const (
+	idFile  = "node-id"  // in the data directory: names the directory of the node's keys
+	keyFile = "seal.key" // in the keys directory
+	caDir   = "tls"      // in the keys directory
+	period  = 30 * 24 * time.Hour
+)
+
+// home is where the parts of a node of `up` are.
+type home struct {
+	data, keys, id string
+	created        bool // the data directory is fresh
+}
+
+// findHome reads where a node is; fs.ErrNotExist says that there is none.
+func findHome(data, config string) (home, error) {
+	b, err := os.ReadFile(filepath.Join(data, idFile)) //nolint:gosec // the data directory is the caller's own
+	if err != nil {
+		return home{}, fmt.Errorf("reading the node's id: %w", err)
+	}
+	id := string(b)
+	if len(id) > 0 && id[len(id)-1] == '\n' {
+		id = id[:len(id)-1]
+	}
+	if _, err := hex.DecodeString(id); err != nil || len(id) != 32 {
+		return home{}, fmt.Errorf("%s does not hold a node id; put back the file from a copy, or start with another --data", filepath.Join(data, idFile))
+	}
+	return home{data: data, keys: filepath.Join(config, "keys", id), id: id}, nil
+}
+
+// makeHome finds a node in data, or makes the directories and keys of one. Each
+// step can be taken twice: a crash in between is mended by the next start.
+func makeHome(data, config string) (home, error) {
+	if err := privateDir(data); err != nil {
+		return home{}, err
+	}
+	h, err := findHome(data, config)
+	if errors.Is(err, fs.ErrNotExist) {
+		entries, err := os.ReadDir(data)
+		if err != nil {
+			return home{}, fmt.Errorf("looking into %s: %w", data, err)
+		}
+		if len(entries) > 0 {
+			return home{}, fmt.Errorf("%s is not empty and holds no node; choose an empty directory with --data", data)
+		}
+		if err := keptApart(config); err != nil {
+			return home{}, err
+		}
+		id := make([]byte, 16)
+		_, _ = rand.Read(id) // never fails
+		if err := renameio.WriteFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
+			return home{}, fmt.Errorf("writing the node's id: %w", err)
+		}
+		h, err = findHome(data, config)
+		if err != nil {
+			return home{}, err
+		}
+		h.created = true
+	} else if err != nil {
+		return home{}, err
+	}
+	if _, err := os.Stat(filepath.Join(data, "store")); errors.Is(err, fs.ErrNotExist) {
+		h.created = true
+	}
+	if !h.created {
+		if _, err := os.Stat(filepath.Join(h.keys, keyFile)); err != nil {
+			return home{}, fmt.Errorf("the key file of this node is missing: %s; put it back from a copy, it cannot be made again: %w", filepath.Join(h.keys, keyFile), err)
+		}
+		return h, nil
+	}
+	if err := privateDir(h.keys); err != nil {
+		return home{}, err
+	}
+	if err := keyfile.Create(filepath.Join(h.keys, keyFile)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return home{}, err
+	}
+	return h, nil
+}
+
+// up runs a persistent node with a key file of its own and a certificate of a
+// local authority.
+func up(ctx context.Context, c cli.UpConfig) error {
+	log := newLogger(c.Log, "info", "text")
+	h, err := makeHome(c.Data, c.Config)
+	if err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen %q is not HOST:PORT: %w", c.Listen, err)
+	}
+	ca, err := localca.Ensure(filepath.Join(h.keys, caDir), hostsFor(host), clock.System{})
+	if err != nil {
+		return fmt.Errorf("making the local certificate authority: %w", err)
+	}
+	tls, err := listen.LoadTLS(listen.TLSConfig{CertFile: ca.CertFile(), KeyFile: ca.KeyFile()})
+	if err != nil {
+		return fmt.Errorf("loading the certificate: %w", err)
+	}
+	config := nodeOfHome(h, log)
+	n, err := Open(config)
+	if err != nil {
+		return err
+	}
+	done, err := n.adopt(ctx, h)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	keep, stop := context.WithCancel(ctx)
+	defer stop()
+	go ca.Keep(keep, log)
+	go tls.Watch(keep, clock.System{}, 2*time.Second, log)
+	go n.reloadOnSignal(keep, tls)
+	ready := func(addrs []net.Addr) error {
+		owner, err := n.owner(ctx, c.Owner)
+		if err != nil {
+			return fmt.Errorf("making a token for the owner: %w", err)
+		}
+		pem, err := os.ReadFile(ca.CAFile())
+		if err != nil {
+			return fmt.Errorf("reading the certificate authority's certificate: %w", err)
+		}
+		clusterID := ""
+		if err := n.gate.With(ctx, func(_ context.Context, b *broker.Broker) error {
+			clusterID = b.Parts().Barrier.ClusterID()
+			return nil
+		}); err != nil {
+			return err
+		}
+		return c.Ready(cli.Node{
+			Address: "https://" + shownAddress(addrs[0].String(), host), ClusterID: clusterID, CACert: pem, Owner: owner, Created: h.created, Done: done,
+		})
+	}
+	return n.Serve(ctx, []Listener{{Network: "tcp", Address: c.Listen, TLS: tls}}, ready)
+}
+
+// hostsFor returns the names and addresses that a certificate for a listener at
+// host is made for.
+func hostsFor(host string) []string {
+	hosts := []string{"127.0.0.1", "::1", "localhost"}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) && !slices.Contains(hosts, host) {
+		hosts = append(hosts, host)
+	}
+	if own, err := os.Hostname(); err == nil && own != "" && !slices.Contains(hosts, own) {
+		hosts = append(hosts, own)
+	}
+	return hosts
+}
+
+// nodeOfHome is the configuration of a node of `up`.
+func nodeOfHome(h home, log *slog.Logger) Config {
+	return Config{
+		Data: h.data, Keys: h.keys, Seals: []gate.Auto{{Kind: keyfile.Kind, Sealer: keyfile.New(keyfile.Config{Path: filepath.Join(h.keys, keyFile)})}},
+		Info: infoOf("rotunda-"+h.id[:8], "", ""), TTL: defaultTTL, Log: log, Clock: clock.System{},
+	}
+}
+
+// shownAddress replaces an address that means every interface with loopback.
+func shownAddress(bound, asked string) string {
+	host, port, err := net.SplitHostPort(bound)
+	if err != nil {
+		return bound
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	if asked == "localhost" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// adopt opens what is in the store, or fills an empty one.
+func (n *Node) adopt(ctx context.Context, h home) (done []string, err error) {
+	err = n.gate.AutoUnseal(ctx)
+	switch {
+	case errors.Is(err, barrier.ErrUninitialized):
+		if _, err := n.gate.Init(ctx, gate.InitIn{NoRootToken: true}); err != nil {
+			return nil, fmt.Errorf("initializing the store: %w", err)
+		}
+		done = append(done,
+			fmt.Sprintf("Created data in %s (mode 0700)", h.data),
+			fmt.Sprintf("Sealed by the key file %s (mode 0600); keep a copy of it elsewhere", filepath.Join(h.keys, keyFile)),
+			"TLS: a local certificate authority, pinned in the context")
+	case err != nil:
+		return nil, err
+	default:
+		done = append(done, "Opened data in "+h.data)
+	}
+	err = n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
+		return n.ensureSecretMount(ctx, b)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the mount at secret/: %w", err)
+	}
+	return done, nil
+}
+
+// ensureSecretMount makes the KV mount at secret/ once in a store's life: a
+// mount that its owner has removed does not come back.
+func (n *Node) ensureSecretMount(ctx context.Context, b *broker.Broker) error {
+	marker := filepath.Join(n.c.Data, "mounted")
+	if _, err := os.Stat(marker); err == nil {
+		return nil
+	}
+	if err := ensureMount(ctx, b, "secret/", "kv-v2", "key/value secret storage"); err != nil {
+		return err
+	}
+	return renameio.WriteFile(marker, nil, 0o600)
+}
+
+// owner returns the token given, renewed, if it still is an owner's, and
+// another one if not.
+func (n *Node) owner(ctx context.Context, given secret.Text) (owner secret.Text, err error) {
+	err = n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
+		p := b.Parts()
+		now := n.c.Clock.Now()
+		if !given.Empty() {
+			moment, err := p.Fence.Arrive(ctx)
+			if err != nil {
+				return err
+			}
+			if e, err := p.Tokens.Find(ctx, moment, now, given); err == nil && e.Root() && e.Left(now) > period/2 {
+				owner = given
+				return nil
+			}
+		}
+		owner, err = issueOwner(ctx, b, now)
+		return err
+	})
+	return owner, err
+}
+
+func issueOwner(ctx context.Context, b *broker.Broker, now time.Time) (secret.Text, error) {
+	grant, err := b.Parts().Tokens.Issue(ctx, now, token.Spec{
+		DisplayName: "owner", Path: "auth/token/root", Policies: []name.Name{name.Root}, Period: period,
+	})
+	return grant.ClientToken, err
+}
