@@ -98,6 +98,7 @@ func (s *Safe) drainOnce(ctx context.Context, store storage.Store) (more bool, e
 		locks.Own = append(locks.Own, Scope(dir+n))
 	}
 	err = store.Update(ctx, locks, func(tx storage.Tx) error {
+		rows := 0
 		for i, n := range names {
 			x, err := find(tx, dir+n)
 			switch {
@@ -109,14 +110,11 @@ func (s *Safe) drainOnce(ctx context.Context, store storage.Store) (more bool, e
 			case err != nil:
 				return err
 			}
-			if i > 0 && len(x.Versions)+len(x.garbage) > sweepRows/drainNames {
-				break // in a transaction of its own
+			if rows += len(x.Versions) + len(x.garbage); i > 0 && rows > sweepRows {
+				break // in the next transaction
 			}
 			if _, err := s.Remove(tx, x); err != nil {
 				return err
-			}
-			if len(x.garbage) > 0 {
-				break
 			}
 		}
 		return nil

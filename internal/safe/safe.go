@@ -74,7 +74,7 @@ func Scope(path string) string { return "s" + path }
 const (
 	headRow      = "h"
 	garbageScope = "g"
-	sweepRows    = 64 // rows of values that one transaction removes
+	sweepRows    = 48 // rows of values that one transaction removes, beside the rows of up to 32 directories
 )
 
 func valueRow(seq uint64) string {

@@ -530,6 +530,38 @@ func TestLargest(t *testing.T) {
 	enginetest.WantEmpty(t, m.Rig)
 }
 
+// The deepest and longest paths are made and removed in one transaction each,
+// directories included.
+func TestDeepestPath(t *testing.T) {
+	m := newMount(t)
+	deep := strings.Repeat("d/", 31) + "s"
+	long := strings.Repeat(strings.Repeat("ü", 127)+"/", 15) + "s"
+	for _, p := range []string{deep, long} {
+		for n := range 60 {
+			m.mustWrite(p, fmt.Sprintf(`{"n":%d}`, n))
+		}
+		data, _, err := m.read(p, 0)
+		m.ok(err)
+		wantSame(t, "data", data, `{"n":59}`)
+		m.ok(m.at(kv.DeleteMetadata, p))
+	}
+	m.ok(m.config(kv.ConfigIn{MaxVersions: ptr(safe.MaxVersions)}))
+	for n := range 120 {
+		m.mustWrite(deep, fmt.Sprintf(`{"n":%d}`, n))
+	}
+	m.ok(m.at(kv.DeleteMetadata, deep))
+	m.mustWrite(deep, `{}`)
+	m.ok(m.config(kv.ConfigIn{MaxVersions: ptr(0)}))
+	for {
+		more, err := m.Instance.Drain(t.Context())
+		m.ok(err)
+		if !more {
+			break
+		}
+	}
+	enginetest.WantEmpty(t, m.Rig)
+}
+
 // Of racers that all believe the same version to be current, one wins.
 func TestCheckAndSetRace(t *testing.T) {
 	m := newMount(t)
