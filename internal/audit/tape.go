@@ -701,10 +701,9 @@ func (t *tape) blank(size int64) (File, error) {
 	}
 	zeros := make([]byte, min(size, 1<<20))
 	for off := int64(0); off < size && err == nil; off += int64(len(zeros)) {
-		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off)
-	}
-	if err == nil {
-		err = f.Sync()
+		if _, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err == nil {
+			err = f.Sync() // a little at a time: records that are being synced wait for it
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("making a segment: %w", err), f.Close(), t.discard(t.spareName()))
