@@ -562,9 +562,6 @@ func (s *Store) IssueTx(tx storage.Tx, now time.Time, spec Spec) (op.Grant, erro
 	case spec.Forever:
 		e.Renewable = false
 	default:
-		if e.Root() {
-			e.ExplicitMax = lesser(e.ExplicitMax, s.config.RootTTL)
-		}
 		ttl, _, err := s.config.grant(span{usual: spec.TTL, period: e.Period, explicitMax: e.ExplicitMax, start: e.Created}, now)
 		if err != nil {
 			return op.Grant{}, err

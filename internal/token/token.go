@@ -86,6 +86,7 @@ func childrenScope(id string) string { return tableChildren + id }
 type Store struct {
 	barrier *barrier.Barrier
 	space   *barrier.Space
+	fence   *fence.Fence
 	cache   *fence.Cache[lookup, *line]
 	queue   *due.Queue
 	batch   *aead.Deriver
@@ -113,7 +114,7 @@ func NewStore(b *barrier.Barrier, space *barrier.Space, f *fence.Fence, c clock.
 		config.Cached = 50_000
 	}
 	s := &Store{
-		barrier: b, space: space, config: config,
+		barrier: b, space: space, fence: f, config: config,
 		cache:  fence.NewCache[lookup, *line](f, config.Cached),
 		queue:  due.New(space, c, tableQueue, due.Config{Log: config.Log}),
 		flying: map[string]int{},
@@ -136,6 +137,9 @@ func (s *Store) Sweep(ctx context.Context) (int, error) { return s.queue.Sweep(c
 
 // Wake makes [Store.Run] look at once whether something is due.
 func (s *Store) Wake() { s.queue.Wake() }
+
+// Arrive returns the moment at which a question is asked that is answered from a cache.
+func (s *Store) Arrive(ctx context.Context) (fence.Moment, error) { return s.fence.Arrive(ctx) }
 
 // now returns the latest time that the Store was told, which at is one of.
 func (s *Store) now(at time.Time) time.Time {

@@ -13,31 +13,28 @@ import (
 
 	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
+	"rotunda.dev/rotunda/internal/policy"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/token"
 	"rotunda.dev/rotunda/internal/wire"
 )
 
-// Deps is what the engine asks of others. Both functions are called while an
-// operation runs, one of them in a transaction: they answer from memory.
-type Deps struct {
-	// Sudo reports whether the policies of c's caller give the sudo capability
-	// with update on resource. Nil gives it to holders of root.
-	Sudo func(c *op.Call, resource string) bool
-
-	// Missing returns those names that no policy has. Nil misses none.
-	Missing func(names []name.Name) []name.Name
+// Rules are the policies of the server, as package policy keeps them.
+type Rules interface {
+	// ACL returns what the policies of the given names allow together.
+	ACL(ctx context.Context, m fence.Moment, held []name.Name) (*policy.ACL, error)
 }
 
 // Kind returns the engine over the tokens of store.
-func Kind(store *token.Store, deps Deps) engine.Kind {
+func Kind(store *token.Store, rules Rules) engine.Kind {
 	return engine.Kind{
 		Name: "token", Does: "Creates, looks up, renews and revokes tokens.", Fixed: true,
 		Open: func(context.Context, engine.Env) (engine.Instance, error) {
-			return engine.Instance{Ops: Ops(store, deps)}, nil
+			return engine.Instance{Ops: Ops(store, rules)}, nil
 		},
 	}
 }
@@ -45,20 +42,43 @@ func Kind(store *token.Store, deps Deps) engine.Kind {
 // tokens is the engine.
 type tokens struct {
 	store *token.Store
-	deps  Deps
+	rules Rules
 }
 
 // Ops returns every operation under auth/token/.
-func Ops(store *token.Store, deps Deps) []op.Op {
-	t := &tokens{store, deps}
+func Ops(store *token.Store, rules Rules) []op.Op {
+	t := &tokens{store, rules}
 	return slices.Concat(t.createOps(), t.lookupOps(), t.renewOps(), t.revokeOps(), t.roleOps())
 }
 
-func (t *tokens) sudo(c *op.Call, path string) bool {
-	if c.Caller.Root {
-		return true
+// patience bounds what is asked before a transaction.
+const patience = 2 * time.Second
+
+// prepare asks the policies what a transaction that creates a token must know
+// and cannot ask: whether the caller has sudo, which it notes in c.Asked, and
+// which of the policies do not exist, of which it warns.
+func (t *tokens) prepare(c *op.Call, asked Policies) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	m, err := t.store.Arrive(ctx)
+	if err != nil {
+		return // the transaction finds out what is wrong
 	}
-	return t.deps.Sudo != nil && t.deps.Sudo(c, string(c.Mount.Path)+path)
+	if acl, err := t.rules.ACL(ctx, m, c.Caller.Policies); err == nil {
+		c.Asked.Sudo = acl.Root() || slices.Contains(acl.Capabilities(c.Asked.Resource), "sudo")
+	}
+	names := []name.Name(asked)
+	if len(names) == 0 {
+		names = c.Caller.Policies
+	}
+	if acl, err := t.rules.ACL(ctx, m, names); err == nil {
+		there := acl.Policies()
+		for _, n := range names {
+			if !slices.Contains(there, n) {
+				c.Warn("Policy %q does not exist", n)
+			}
+		}
+	}
 }
 
 // Policies is a list of names of policies. It is read as [wire.Strings], but
@@ -151,7 +171,7 @@ func (t *tokens) createOps() []op.Op {
 	create := func(path string, orphan bool) op.Work[createIn, op.Empty] {
 		return op.Work[createIn, op.Empty]{
 			Locks: func(c *op.Call, in createIn) storage.Locks {
-				t.warn(c, in.Policies)
+				t.prepare(c, in.Policies)
 				return t.store.CreateLocks(c.Caller, "")
 			},
 			Do: func(tx storage.Tx, c *op.Call, in createIn) (op.Empty, error) {
@@ -159,7 +179,7 @@ func (t *tokens) createOps() []op.Op {
 					ID: in.ID, Policies: in.Policies, Meta: in.Meta, NoParent: in.NoParent, NoDefault: in.NoDefaultPolicy,
 					TTL: ttl(in.TTL, in.Lease), ExplicitMax: time.Duration(in.ExplicitMaxTTL), Period: time.Duration(in.Period),
 					DisplayName: in.DisplayName, NumUses: in.NumUses, Renewable: in.Renewable, Kind: in.Type, EntityAlias: in.EntityAlias,
-					Orphan: orphan, Path: path, Sudo: t.sudo(c, path),
+					Orphan: orphan, Path: path, Sudo: c.Asked.Sudo,
 				})
 			},
 		}
@@ -169,7 +189,7 @@ func (t *tokens) createOps() []op.Op {
 		CreateOrphan.InTx(issuer, create("create-orphan", true)),
 		CreateWithRole.InTx(issuer, op.Work[createRoleIn, op.Empty]{
 			Locks: func(c *op.Call, in createRoleIn) storage.Locks {
-				t.warn(c, in.Policies)
+				t.prepare(c, in.Policies)
 				return t.store.CreateLocks(c.Caller, in.Role)
 			},
 			Do: func(tx storage.Tx, c *op.Call, in createRoleIn) (op.Empty, error) {
@@ -178,7 +198,7 @@ func (t *tokens) createOps() []op.Op {
 					ID: in.ID, Policies: in.Policies, Meta: in.Meta, NoParent: in.NoParent, NoDefault: in.NoDefaultPolicy,
 					TTL: ttl(in.TTL, in.Lease), ExplicitMax: time.Duration(in.ExplicitMaxTTL), Period: time.Duration(in.Period),
 					DisplayName: in.DisplayName, NumUses: in.NumUses, Renewable: in.Renewable, Kind: in.Type, EntityAlias: in.EntityAlias,
-					Role: in.Role, Path: path, Sudo: t.sudo(c, path),
+					Role: in.Role, Path: path, Sudo: c.Asked.Sudo,
 				})
 			},
 		}),
@@ -190,18 +210,4 @@ func ttl(asked, older wire.Duration) time.Duration {
 		asked = older
 	}
 	return time.Duration(asked)
-}
-
-// warn says which of the policies do not exist, before the transaction begins.
-func (t *tokens) warn(c *op.Call, asked Policies) {
-	if t.deps.Missing == nil {
-		return
-	}
-	names := []name.Name(asked)
-	if len(names) == 0 {
-		names = c.Caller.Policies
-	}
-	for _, n := range t.deps.Missing(names) {
-		c.Warn("Policy %q does not exist", n)
-	}
 }
