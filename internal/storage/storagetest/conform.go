@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -540,35 +541,58 @@ func checkModel(t testing.TB, open Open) {
 		}
 		return rs, false
 	}
-	compare := func(rt *rapid.T, r storage.Reader, m map[storage.Key]string) {
-		k := key(scope.Draw(rt, "scope"), row.Draw(rt, "row"))
-		v, err := r.Get(k)
-		if w, ok := m[k]; ok != (err == nil) || string(v) != w {
-			rt.Fatalf("Get(%q) = %q, %v; want %q, %t", k, v, err, w, ok)
+	// A question is drawn before it is asked: a function may run again.
+	type question struct {
+		k                 storage.Key
+		scope, after, end string
+		limit             int
+	}
+	draw := func(rt *rapid.T) question {
+		return question{
+			key(scope.Draw(rt, "scope"), row.Draw(rt, "row")),
+			scope.Draw(rt, "scope"), row.Draw(rt, "after"), row.Draw(rt, "end"), rapid.IntRange(0, 5).Draw(rt, "limit"),
 		}
-		sc, after, end, limit := scope.Draw(rt, "scope"), row.Draw(rt, "after"), row.Draw(rt, "end"), rapid.IntRange(0, 5).Draw(rt, "limit")
-		items, more, err := r.Scan(sc, after, end, limit)
-		w, wantMore := scan(m, sc, after, end, limit)
+	}
+	compare := func(rt *rapid.T, r storage.Reader, m map[storage.Key]string, q question) {
+		v, err := r.Get(q.k)
+		if w, ok := m[q.k]; ok != (err == nil) || string(v) != w {
+			rt.Fatalf("Get(%q) = %q, %v; want %q, %t", q.k, v, err, w, ok)
+		}
+		items, more, err := r.Scan(q.scope, q.after, q.end, q.limit)
+		w, wantMore := scan(m, q.scope, q.after, q.end, q.limit)
 		if diff := cmp.Diff(w, rows(items)); diff != "" || more != wantMore || err != nil {
-			rt.Fatalf("Scan(%q, %q, %q, %d): more = %t, want %t, %v; (-want +got)\n%s", sc, after, end, limit, more, wantMore, err, diff)
+			rt.Fatalf("Scan(%q, %q, %q, %d): more = %t, want %t, %v; (-want +got)\n%s", q.scope, q.after, q.end, q.limit, more, wantMore, err, diff)
 		}
+	}
+	type step struct {
+		k      storage.Key
+		v      string
+		delete bool
+		ask    question
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		bad := errors.New("bad")
-		next := maps.Clone(model)
 		fails := rapid.Bool().Draw(rt, "fails")
+		var steps []step
+		for range rapid.IntRange(0, 6).Draw(rt, "steps") {
+			steps = append(steps, step{
+				key(scope.Draw(rt, "scope"), row.Draw(rt, "row")),
+				rapid.StringMatching(`[v-z]{0,3}`).Draw(rt, "value"),
+				rapid.IntRange(0, 2).Draw(rt, "delete") == 0, draw(rt),
+			})
+		}
+		var next map[storage.Key]string
 		err := s.Update(t.Context(), own("a", "ab", "b"), func(tx storage.Tx) error {
-			for range rapid.IntRange(0, 6).Draw(rt, "writes") {
-				k := key(scope.Draw(rt, "scope"), row.Draw(rt, "row"))
-				if rapid.IntRange(0, 2).Draw(rt, "delete") == 0 {
-					tx.Delete(k)
-					delete(next, k)
+			next = maps.Clone(model)
+			for _, st := range steps {
+				if st.delete {
+					tx.Delete(st.k)
+					delete(next, st.k)
 				} else {
-					v := rapid.StringMatching(`[v-z]{0,3}`).Draw(rt, "value")
-					tx.Put(k, []byte(v))
-					next[k] = v
+					tx.Put(st.k, []byte(st.v))
+					next[st.k] = st.v
 				}
-				compare(rt, tx, next)
+				compare(rt, tx, next, st.ask)
 			}
 			if fails {
 				return bad
@@ -581,7 +605,8 @@ func checkModel(t testing.TB, open Open) {
 		case !fails:
 			model = next
 		}
-		if err := s.View(t.Context(), func(r storage.Reader) error { compare(rt, r, model); return nil }); err != nil {
+		q := draw(rt)
+		if err := s.View(t.Context(), func(r storage.Reader) error { compare(rt, r, model, q); return nil }); err != nil {
 			rt.Fatalf("View = %v", err)
 		}
 	})
@@ -684,6 +709,7 @@ func checkSerial(t testing.TB, open Open) {
 					// what the other holds.
 					va, errA := get(tx, a)
 					vb, errB := get(tx, b)
+					runtime.Gosched() // invites others in between
 					tx.Put(key(a, "n"), binary.BigEndian.AppendUint64(nil, vb+1))
 					tx.Put(key(b, "n"), binary.BigEndian.AppendUint64(nil, va))
 					return errors.Join(errA, errB)
@@ -702,6 +728,7 @@ func checkSerial(t testing.TB, open Open) {
 					if n, err := get(tx, other); n != 0 || err != nil {
 						return err
 					}
+					runtime.Gosched()
 					tx.Put(key(mine, "n"), binary.BigEndian.AppendUint64(nil, 1))
 					return nil
 				}); err != nil {
@@ -805,9 +832,10 @@ func checkChangesUnderLoad(t testing.TB, open Open) {
 	var writers, readers sync.WaitGroup
 	var stop atomic.Bool
 	var done [3]atomic.Uint64
+	var told atomic.Int64 // how often readers were told of something
 	for w := range done {
 		writers.Go(func() {
-			for n := uint64(1); n <= 100; n++ {
+			for n := uint64(1); n <= 100 || told.Load() < 200 && n < 20_000; n++ {
 				if err := s.Update(t.Context(), own(fmt.Sprint("w", w)), func(tx storage.Tx) error {
 					tx.Put(key(fmt.Sprint("w", w), "n"), binary.BigEndian.AppendUint64(nil, n))
 					return nil
@@ -826,6 +854,7 @@ func checkChangesUnderLoad(t testing.TB, open Open) {
 			var mark storage.Mark
 			for last := false; !last; {
 				last = stop.Load()
+				runtime.Gosched() // invites writers in between
 				var least [len(done)]uint64
 				for w := range done {
 					least[w] = done[w].Load()
@@ -835,13 +864,16 @@ func checkChangesUnderLoad(t testing.TB, open Open) {
 					t.Errorf("Changes = %v", err)
 					return
 				}
-				mark = c.Mark
+				if mark = c.Mark; len(c.Scopes) > 0 {
+					told.Add(1)
+				}
 				for w := range done {
 					if c.All || slices.Contains(c.Scopes, fmt.Sprint("w", w)) {
 						fresh[w] = false
 					}
 					if fresh[w] && known[w] < least[w] {
 						t.Errorf("Changes up to %d does not tell of %d, but %d is known of a writer that had done it", mark, least[w], known[w])
+						told.Add(1000)
 						return
 					}
 				}
@@ -873,6 +905,7 @@ func checkChangesUnderLoad(t testing.TB, open Open) {
 					t.Errorf("Mark of a View = %d, after Changes told of %d", m, after.Mark)
 				}
 				if t.Failed() {
+					told.Add(1000)
 					return
 				}
 			}
@@ -881,6 +914,7 @@ func checkChangesUnderLoad(t testing.TB, open Open) {
 	// A snapshot that has been read from is told of at once.
 	readers.Go(func() {
 		for !stop.Load() && !t.Failed() {
+			runtime.Gosched()
 			m := viewMark(t, s)
 			if c, err := s.Changes(t.Context(), m); err != nil || c.All || c.Mark < m {
 				t.Errorf("Changes since %d, which a View has shown, = %+v, %v", m, c, err)
@@ -959,7 +993,7 @@ func checkCloseWaits(t testing.TB, open Open) {
 	})
 	viewing.Wait()
 	updating.Wait()
-	closed := make(chan int32)
+	closed := make(chan int32, 1)
 	go func() {
 		err := s.Close()
 		if err != nil {
