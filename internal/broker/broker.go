@@ -233,6 +233,9 @@ func (p *passage) identify(ctx context.Context) error {
 	}
 	p.entry, p.acl = entry, acl
 	p.call.Caller, p.call.May, p.call.Sees = entry.Caller(), acl.May, acl.AnyUnder
+	p.call.Sudo = func(verb op.Verb, resource string) bool {
+		return acl.Allow(op.Ask{Verb: verb, Resource: resource, Sudo: true}).Allowed
+	}
 	return nil
 }
 

@@ -180,6 +180,10 @@ type Call struct {
 	// aside: for lists that show only what can be seen. Nil allows nothing.
 	May func(verb Verb, resource string) bool
 
+	// Sudo reports whether the caller may do verb to resource with the sudo
+	// capability. Nil reports no.
+	Sudo func(verb Verb, resource string) bool
+
 	// Sees reports whether the caller may do anything at all at or below the
 	// prefix, which ends in a slash. Nil sees nothing.
 	Sees func(prefix string) bool
