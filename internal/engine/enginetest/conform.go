@@ -62,6 +62,7 @@ func (s Step) Run(ctx context.Context, r *Rig) error {
 //
 //   - it opens without writing, as often as it is asked, with the same operations;
 //   - every operation and every field says what it is, and is reached by its path;
+//   - an operation whose transaction runs twice does what it does once;
 //   - neither an audit record nor the store shows a secret;
 //   - a crash at any commit of any operation leaves what was before it or what
 //     is after it;
@@ -71,6 +72,7 @@ func Conform(t *testing.T, s Suite) {
 	t.Run("open", s.testOpen)
 	t.Run("documented", s.testDocumented)
 	t.Run("secret", s.testSecret)
+	t.Run("twice", s.testTwice)
 	t.Run("crash", s.testCrash)
 	t.Run("drain", s.testDrain)
 }
