@@ -258,8 +258,10 @@ func Open(ctx context.Context, raw storage.Store, root secret.Bytes) (*Barrier, 
 	return b, nil
 }
 
-// Close wipes the keys; what is asked of the barrier afterwards fails with
-// [storage.ErrClosed]. It does not close the store below.
+// Close wipes the root key and the keyring; what is asked of the barrier
+// afterwards fails with [storage.ErrClosed]. What was expanded from the keys of
+// spaces for quick use is let go of, and left to the garbage collector, as
+// requests that still end may be using it. It does not close the store below.
 func (b *Barrier) Close() {
 	b.closed.Store(true)
 	b.mu.Lock()
@@ -323,7 +325,8 @@ func (b *Barrier) Root() (secret.Bytes, error) {
 }
 
 // SetStanzas replaces the seal stanzas by what change makes of them, in one
-// transaction, and raises the seal generation. At least one stanza must be left.
+// transaction, and raises the seal generation. At least one stanza must be
+// left. change may be called again, as what is given to an Update.
 func (b *Barrier) SetStanzas(ctx context.Context, change func(old []seal.Stanza) ([]seal.Stanza, error)) error {
 	var next uint64
 	err := b.raw.Update(ctx, storage.Locks{Own: []string{keyringScope}}, func(tx storage.Tx) error {
