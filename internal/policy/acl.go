@@ -387,3 +387,29 @@ func (a *ACL) AnyUnder(prefix string) bool {
 }
 
 func (g *grant) gives() bool { return g.caps&Deny == 0 && g.caps&^inert != 0 }
+
+// Resultant returns what each pattern comes to, as clients that draw menus by
+// it expect: under the paths that are exact or end in a segment, and under
+// those that any text may follow, without their '*'.
+func (a *ACL) Resultant() (exact, glob map[string][]string) {
+	exact, glob = map[string][]string{}, map[string][]string{}
+	put := func(g *grant) {
+		words := []string{"deny"}
+		if g.gives() {
+			words = (g.caps &^ inert).Words()
+		}
+		if g.glob {
+			glob[g.literal] = words
+			return
+		}
+		exact[g.pattern] = words
+	}
+	for _, g := range a.exact {
+		put(g)
+	}
+	for _, g := range a.prefixes.grants {
+		put(g)
+	}
+	a.segments.each(put)
+	return exact, glob
+}

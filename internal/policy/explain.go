@@ -141,3 +141,22 @@ func list(words []string) string {
 	}
 	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
+
+// Wanted says in words, and as a rule, what would be needed for ask, of which
+// missing is missing. It tells nothing of the rules that there are, so it is
+// for who may not see them.
+func Wanted(ask op.Ask, missing []string) (needed, stanza string) {
+	var lacks Capabilities
+	for _, w := range missing {
+		c, ok := capability(w)
+		if !ok {
+			return strings.Join(missing, "; "), ""
+		}
+		lacks |= c
+	}
+	needs := capabilityOf(ask.Verb)
+	if ask.Sudo {
+		needs |= Sudo
+	}
+	return list(lacks.Words()) + " on " + quote(ask.Resource), Rule{Path: ask.Resource, Capabilities: needs}.String()
+}

@@ -187,3 +187,19 @@ func (s *segment) any() bool {
 	}
 	return false
 }
+
+// each calls fn for every pattern at or below s.
+func (s *segment) each(fn func(*grant)) {
+	if s.end != nil {
+		fn(s.end)
+	}
+	for _, g := range s.globs.grants {
+		fn(g)
+	}
+	if s.plus != nil {
+		s.plus.each(fn)
+	}
+	for _, next := range s.literal {
+		next.each(fn)
+	}
+}
