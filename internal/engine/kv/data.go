@@ -142,7 +142,7 @@ func errTooLarge() error {
 
 // Options are the conditions of a write.
 type Options struct {
-	CAS *int // what the number of the current version must be
+	CAS *int `json:"cas" doc:"What the number of the current version must be; 0 for none."`
 }
 
 // UnmarshalJSON implements json.Unmarshaler. The number may be text, and

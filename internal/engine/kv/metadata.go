@@ -216,9 +216,9 @@ type MetadataPatchIn struct {
 // CustomPatch is a merge patch of custom metadata: an object whose members
 // replace those that are there, null removing one; null itself removes all.
 type CustomPatch struct {
-	Clear  bool
-	Set    wire.Map
-	Remove []string
+	Clear  bool     `json:"clear"`
+	Set    wire.Map `json:"set"`
+	Remove []string `json:"remove"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
