@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +45,7 @@ type answer struct {
 var errNotWrappable = errors.New("an answer that is not JSON cannot be wrapped")
 
 // encode lays out r as the answer to the request with the given id.
-func encode(b []byte, id string, r *door.Response, warnings []string) (answer, error) {
+func (vs *values) encode(b []byte, id string, r *door.Response, warnings []string) (answer, error) {
 	a := answer{status: 200, contentType: "application/json"}
 	if r.Reply.Status != 0 {
 		a.status = r.Reply.Status
@@ -68,15 +67,15 @@ func encode(b []byte, id string, r *door.Response, warnings []string) (answer, e
 	}
 	var err error
 	if r.Op.Shape == op.Bare && r.Reply.Wrap == nil {
-		a.body, err = appendValue(b, r.Value)
+		a.body, err = vs.append(b, r.Value)
 	} else {
-		a.body, err = appendEnvelope(b, id, r, warnings)
+		a.body, err = vs.appendEnvelope(b, id, r, warnings)
 	}
 	return a, err
 }
 
 // inner lays out r to be kept in a wrapping token.
-func inner(id string, r *door.Response, warnings []string) (secret.JSON, error) {
+func (vs *values) inner(id string, r *door.Response, warnings []string) (secret.JSON, error) {
 	if raw, ok := r.Value.(op.Raw); ok {
 		if v := jsontext.Value(raw.Body); strings.HasPrefix(raw.ContentType, "application/json") && v.IsValid() {
 			return secret.NewJSON(raw.Body), nil
@@ -86,15 +85,15 @@ func inner(id string, r *door.Response, warnings []string) (secret.JSON, error) 
 	var body []byte
 	var err error
 	if r.Op.Shape == op.Bare {
-		body, err = appendValue(nil, r.Value)
+		body, err = vs.append(nil, r.Value)
 	} else {
-		body, err = appendEnvelope(nil, id, r, warnings)
+		body, err = vs.appendEnvelope(nil, id, r, warnings)
 	}
 	return secret.NewJSON(body), err
 }
 
 // appendEnvelope appends the envelope of https://developer.hashicorp.com/vault/api-docs.
-func appendEnvelope(b []byte, id string, r *door.Response, warnings []string) ([]byte, error) {
+func (vs *values) appendEnvelope(b []byte, id string, r *door.Response, warnings []string) ([]byte, error) {
 	if r.Reply.Wrap != nil {
 		b = append(b, `{"request_id":"","lease_id":"","renewable":false,"lease_duration":0,"data":null,"wrap_info":`...)
 		b = appendWrap(b, r.Reply.Wrap)
@@ -117,7 +116,7 @@ func appendEnvelope(b []byte, id string, r *door.Response, warnings []string) ([
 	var err error
 	if _, empty := r.Value.(op.Empty); empty || r.Value == nil {
 		b = append(b, "null"...)
-	} else if b, err = appendValue(b, r.Value); err != nil {
+	} else if b, err = vs.append(b, r.Value); err != nil {
 		return nil, err
 	}
 	to := len(b)
@@ -293,13 +292,4 @@ func sortedKeys(m map[string]string) []string {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// appendValue appends v, with its secrets revealed.
-func appendValue(b []byte, v any) ([]byte, error) {
-	buf := bytes.NewBuffer(b)
-	if err := json.MarshalWrite(buf, v, reveal); err != nil {
-		return nil, fmt.Errorf("encoding a %v: %w", reflect.TypeOf(v), err)
-	}
-	return buf.Bytes(), nil
 }

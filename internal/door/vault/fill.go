@@ -616,12 +616,3 @@ func mapping(t reflect.Type, item decoder) decoder {
 		return err
 	}
 }
-
-// Check compiles what the door needs of each operation and panics where a type
-// cannot be read or written. It is for tests of what a server is built with.
-func Check(ops []op.Op) {
-	ps := &plans{}
-	for i := range ops {
-		ps.request(ops[i].In)
-	}
-}

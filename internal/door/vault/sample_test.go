@@ -161,7 +161,9 @@ func sampleOps() []door.MountedOps {
 	whole := op.Def[wholeIn, secret.JSON]{Name: "sample.whole", Verb: op.Update, Path: "whole", Does: "Give the body back."}.With(
 		func(_ context.Context, _ *op.Call, in wholeIn) (secret.JSON, error) { return in.Body, nil })
 	self := op.Def[op.Nothing, mapOut]{Name: "sample.injected", Verb: op.Read, Path: "injected", Shape: op.Injected, Does: "Answer twice."}.With(
-		func(context.Context, *op.Call, op.Nothing) (mapOut, error) { return mapOut{"data": "x", "secret/": "kv"}, nil })
+		func(context.Context, *op.Call, op.Nothing) (mapOut, error) {
+			return mapOut{"data": "x", "secret/": "kv"}, nil
+		})
 	login := op.Def[loginIn, op.Empty]{Name: "sample.login", Verb: op.Update, Path: "login/{user}", Auth: op.Login, Does: "Sign in."}.With(
 		func(_ context.Context, c *op.Call, in loginIn) (op.Empty, error) {
 			if !in.Password.Equal(secret.New("right")) {

@@ -50,12 +50,13 @@ func New(env door.Env) http.Handler {
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
-	return &handler{env: env, plans: &plans{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	return &handler{env: env, plans: &plans{}, values: &values{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
 }
 
 type handler struct {
 	env     door.Env
 	plans   *plans
+	values  *values
 	buffers sync.Pool // of *[]byte, for answers
 }
 
@@ -155,7 +156,7 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 func (h *handler) answer(w http.ResponseWriter, q *request, r *door.Response, deleted error) int {
 	buf := h.buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is kept
 	defer func() { h.recycle(buf) }()
-	a, err := encode((*buf)[:0], q.ID, r, q.source.warnings(r.Reply.Warnings))
+	a, err := h.values.encode((*buf)[:0], q.ID, r, q.source.warnings(r.Reply.Warnings))
 	if err != nil {
 		h.env.Log.LogAttrs(q.http.Context(), slog.LevelError, "encoding an answer", slog.String("request_id", q.ID),
 			slog.String("operation", r.Op.Name), slog.Any("cause", err))
@@ -237,7 +238,7 @@ func (h *handler) outside(w http.ResponseWriter, q *request) int {
 
 // encodeInner lays out an answer to be wrapped.
 func (q *request) encodeInner(r *door.Response) (secret.JSON, error) {
-	return inner(q.ID, r, q.source.warnings(r.Reply.Warnings))
+	return q.h.values.inner(q.ID, r, q.source.warnings(r.Reply.Warnings))
 }
 
 // newID returns a random UUID of version 4.
