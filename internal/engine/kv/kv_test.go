@@ -658,12 +658,12 @@ func TestLifetimeAsSent(t *testing.T) {
 }
 
 func TestKindOptions(t *testing.T) {
-	for _, o := range []map[string]string{nil, {"version": "1"}, {"version": "2"}, {"version": "2", "list_filter": "true"}} {
+	for _, o := range []map[string]string{nil, {"version": "1"}, {"version": "2"}, {"version": "2", "list_filter": "true", "type": "kv-v2"}} {
 		if err := kv.Kind.Check(o); err != nil {
 			t.Errorf("Check(%v) = %v", o, err)
 		}
 	}
-	for _, o := range []map[string]string{{"version": "3"}, {"leases": "true"}, {"list_filter": "x"}} {
+	for _, o := range []map[string]string{{"version": "3"}, {"list_filter": "x"}} {
 		if err := kv.Kind.Check(o); !fault.Is(err, fault.Invalid) {
 			t.Errorf("Check(%v) = %v; want Invalid", o, err)
 		}
