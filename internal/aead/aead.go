@@ -34,9 +34,11 @@ const (
 	// KeySize is the length of every key, in bytes.
 	KeySize = 32
 
-	// NonceSize and TagSize are what GCM adds to a message, in bytes.
+	// NonceSize is the length of the nonce before a ciphertext, in bytes.
 	NonceSize = 12
-	TagSize   = 16
+
+	// TagSize is the length of the tag behind a ciphertext, in bytes.
+	TagSize = 16
 
 	// SaltSize is the length of the salt from which a [Deriver] derives a key.
 	SaltSize = 12
@@ -81,7 +83,7 @@ func newGCM(key []byte) cipher.AEAD {
 // SealOnce appends nonce, ciphertext and tag of plain to dst. The key must
 // seal nothing else.
 func SealOnce(dst, key, plain, aad []byte) []byte {
-	return newGCM(key).Seal(dst, nil, plain, aad)
+	return newGCM(key).Seal(dst, nil, plain, aad) //nolint:gosec // G407: nil asks for a random nonce
 }
 
 // OpenOnce appends to dst what [SealOnce] sealed, or returns [ErrDamaged].

@@ -31,6 +31,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -468,8 +469,8 @@ func (c carrier) Update(ctx context.Context, locks storage.Locks, fn func(storag
 		return c.Store.Update(ctx, locks, fn)
 	}
 	locks = storage.Locks{
-		Own:  append(rider.Locks.Own[:len(rider.Locks.Own):len(rider.Locks.Own)], locks.Own...),
-		Join: append(rider.Locks.Join[:len(rider.Locks.Join):len(rider.Locks.Join)], locks.Join...),
+		Own:  append(slices.Clip(rider.Locks.Own), locks.Own...),
+		Join: append(slices.Clip(rider.Locks.Join), locks.Join...),
 	}
 	err := c.Store.Update(storage.WithRider(ctx, nil), locks, func(tx storage.Tx) error {
 		if err := fn(tx); err != nil {

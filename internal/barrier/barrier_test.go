@@ -589,9 +589,10 @@ func TestRider(t *testing.T) {
 		Done: func() { done++ },
 	}
 	ctx := storage.WithRider(t.Context(), rider)
+	outcome := error(nil)
 	write := func(tx storage.Tx) error {
 		tx.Put(storage.Key{Scope: "sa", Row: "r"}, []byte("x"))
-		return nil
+		return outcome
 	}
 	lost := func(when string) {
 		t.Helper()
@@ -600,10 +601,11 @@ func TestRider(t *testing.T) {
 		}
 	}
 	locks := storage.Locks{Own: []string{"sa"}}
-	err := s.Update(ctx, locks, func(tx storage.Tx) error { _ = write(tx); return boom })
-	if !errors.Is(err, boom) {
+	outcome = boom
+	if err := s.Update(ctx, locks, write); !errors.Is(err, boom) {
 		t.Errorf("Update = %v; want boom", err)
 	}
+	outcome = nil
 	lost("the function failed")
 	fail = boom
 	if err := s.Update(ctx, locks, write); !errors.Is(err, boom) {

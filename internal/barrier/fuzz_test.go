@@ -2,11 +2,10 @@ package barrier
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"testing"
-
-	"encoding/binary"
 
 	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/memory"

@@ -40,7 +40,7 @@ type state struct {
 }
 
 func (h *hasher) with(write func(io.Writer)) (sum [sha256.Size]byte) {
-	s := h.pool.Get().(*state) //nolint:forcetypeassert // New makes nothing else
+	s := h.pool.Get().(*state) //nolint:errcheck,forcetypeassert // New makes nothing else
 	s.h.Reset()
 	write(s.h)
 	s.h.Sum(s.out[:0])

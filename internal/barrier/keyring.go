@@ -77,12 +77,12 @@ func (k *keyring) encode() []byte {
 	b = append(b, k.cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, k.generation)
 	b = binary.BigEndian.AppendUint32(b, k.term)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(k.terms)))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.terms))) //nolint:gosec // G115: at most maxRingKeys
 	for _, t := range k.terms {
 		b = binary.BigEndian.AppendUint32(b, t.term)
 		put(t.key)
 	}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(k.lookups)))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.lookups))) //nolint:gosec // G115: at most maxRingKeys
 	for _, l := range k.lookups {
 		b = binary.BigEndian.AppendUint32(append(b, byte(l.purpose)), l.generation)
 		put(l.key)
@@ -195,7 +195,7 @@ func (s slots) encode() ([]byte, error) {
 	b := append([]byte(slotsMagic), format1)
 	b = append(b, s.cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, s.generation)
-	b = append(b, byte(len(s.stanzas)))
+	b = append(b, byte(len(s.stanzas))) //nolint:gosec // G115: at most maxSlots
 	for _, st := range s.stanzas {
 		var err error
 		if b, err = st.Append(b); err != nil {

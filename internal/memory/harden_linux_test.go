@@ -14,7 +14,7 @@ import (
 // Hardening lasts for the life of a process, so it is tried in one of its own.
 func TestHarden(t *testing.T) {
 	if os.Getenv("ROTUNDA_TEST_HARDEN") == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHarden$", "-test.v") //nolint:gosec // this test itself
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHarden$", "-test.v")
 		cmd.Env = append(os.Environ(), "ROTUNDA_TEST_HARDEN=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("in a process of its own: %v\n%s", err, out)

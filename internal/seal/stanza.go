@@ -20,15 +20,15 @@ func (s Stanza) Append(b []byte) ([]byte, error) {
 	if s.Kind == "" || len(s.Kind) > maxKind || len(s.Args) > maxArgs || len(s.Body) > maxBody {
 		return nil, fmt.Errorf("seal: stanza of kind %q is beyond the bounds", s.Kind)
 	}
-	b = append(append(b, byte(len(s.Kind))), s.Kind...)
-	b = append(b, byte(len(s.Args)))
+	b = append(append(b, byte(len(s.Kind))), s.Kind...) //nolint:gosec // G115: at most maxKind
+	b = append(b, byte(len(s.Args)))                    //nolint:gosec // G115: at most maxArgs
 	for _, a := range s.Args {
 		if len(a) > maxArg {
 			return nil, fmt.Errorf("seal: stanza of kind %q is beyond the bounds", s.Kind)
 		}
-		b = append(binary.BigEndian.AppendUint16(b, uint16(len(a))), a...)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(a))), a...) //nolint:gosec // G115: at most maxArg
 	}
-	return append(binary.BigEndian.AppendUint32(b, uint32(len(s.Body))), s.Body...), nil
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(s.Body))), s.Body...), nil //nolint:gosec // G115: at most maxBody
 }
 
 // ParseStanza reads what [Stanza.Append] wrote, and returns what is behind it.

@@ -74,7 +74,7 @@ func (s *Sealer) Seal(_ context.Context, root secret.Bytes, binding []byte) (sea
 	if file.Len() > maxSealed {
 		return seal.Stanza{}, fmt.Errorf("%d age recipients are too many", len(recipients))
 	}
-	extra := append(binary.BigEndian.AppendUint16(nil, uint16(file.Len())), file.Bytes()...)
+	extra := append(binary.BigEndian.AppendUint16(nil, uint16(file.Len())), file.Bytes()...) //nolint:gosec // G115: at most maxSealed
 	return seal.Wrap(Kind, s.c.Recipients, extra, key, root, binding)
 }
 

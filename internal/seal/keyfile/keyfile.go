@@ -38,7 +38,7 @@ func New(c Config) *Sealer { return &Sealer{c.Path} }
 func Create(path string) (err error) {
 	key := aead.NewKey()
 	defer clear(key)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: the operator names the file
 	if err != nil {
 		return fmt.Errorf("creating the key file: %w", err)
 	}

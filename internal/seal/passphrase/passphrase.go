@@ -121,7 +121,7 @@ func (s *Sealer) Unseal(ctx context.Context, stanzas []seal.Stanza, binding []by
 // stretch makes a key of a passphrase by the parameters in args.
 func stretch(p secret.Text, args []string) (secret.Bytes, error) {
 	damaged := fmt.Errorf("parameters of the passphrase: %w", seal.ErrDamaged)
-	number := func(at, most int) uint32 {
+	number := func(at int, most uint32) uint32 {
 		n, err := strconv.ParseUint(args[at], 10, 32)
 		if err != nil || n > uint64(most) {
 			return 0
@@ -144,7 +144,7 @@ func stretch(p secret.Text, args []string) (secret.Bytes, error) {
 		if fips140.Enabled() {
 			return secret.Bytes{}, errors.New("the passphrase was set outside of FIPS 140 mode, by Argon2id: open the store by another slot and set it anew")
 		}
-		return secret.NewBytes(argon2.IDKey([]byte(p.Reveal()), salt, time, memory, uint8(threads), aead.KeySize)), nil
+		return secret.NewBytes(argon2.IDKey([]byte(p.Reveal()), salt, time, memory, uint8(threads), aead.KeySize)), nil //nolint:gosec // G115: at most maxThreads
 	case args[0] == pbkdf2Name && len(args) == 3:
 		rounds := number(1, maxRounds)
 		if rounds == 0 {

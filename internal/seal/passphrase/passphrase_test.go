@@ -42,9 +42,18 @@ func TestParameters(t *testing.T) {
 	}
 	salt := st.Args[len(st.Args)-1]
 	for _, args := range [][]string{
-		nil, {"argon2id"}, {"argon2id", "19456", "2", "1"}, {"argon2id", "4000000000", "2", "1", salt}, {"argon2id", "19456", "0", "1", salt},
-		{"argon2id", "19456", "2", "999", salt}, {"argon2id", "19456", "100000", "1", salt}, {"argon2id", "-1", "2", "1", salt}, {"argon2id", "19456", "2", "1", "zz"},
-		{"pbkdf2-hmac-sha256", "0", salt}, {"pbkdf2-hmac-sha256", "4000000000", salt}, {"scrypt", "1", salt},
+		nil,
+		{"argon2id"},
+		{"argon2id", "19456", "2", "1"},
+		{"argon2id", "4000000000", "2", "1", salt},
+		{"argon2id", "19456", "0", "1", salt},
+		{"argon2id", "19456", "2", "999", salt},
+		{"argon2id", "19456", "100000", "1", salt},
+		{"argon2id", "-1", "2", "1", salt},
+		{"argon2id", "19456", "2", "1", "zz"},
+		{"pbkdf2-hmac-sha256", "0", salt},
+		{"pbkdf2-hmac-sha256", "4000000000", salt},
+		{"scrypt", "1", salt},
 	} {
 		bad := seal.Stanza{Kind: passphrase.Kind, Args: args, Body: st.Body}
 		if _, err := with("correct horse").Unseal(t.Context(), []seal.Stanza{bad}, nil); !errors.Is(err, seal.ErrDamaged) {

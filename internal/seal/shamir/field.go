@@ -1,5 +1,7 @@
 package shamir
 
+import "slices"
+
 // The field is GF(2^8) with the polynomial of AES. Neither a branch nor an
 // index depends on a secret: there are no tables, as their cache lines would tell.
 
@@ -25,8 +27,8 @@ func inv(a byte) byte {
 
 // eval returns the polynomial's value at x, its coefficients from the lowest.
 func eval(coefficients []byte, x byte) (y byte) {
-	for i := len(coefficients) - 1; i >= 0; i-- {
-		y = mul(y, x) ^ coefficients[i]
+	for _, c := range slices.Backward(coefficients) {
+		y = mul(y, x) ^ c
 	}
 	return y
 }

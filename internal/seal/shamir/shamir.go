@@ -147,7 +147,7 @@ func (s slot) check(share Share) error {
 func (s slot) combine(shares []Share, binding []byte) (secret.Bytes, error) {
 	xs := make([]byte, len(shares))
 	for i, share := range shares {
-		xs[i] = byte(share.Index())
+		xs[i] = byte(share.Index()) //nolint:gosec // G115: it was a byte
 	}
 	key := make([]byte, aead.KeySize)
 	for i, w := range weights(xs) {

@@ -33,7 +33,7 @@ const (
 func newShare(set []byte, threshold, index int, value []byte) Share {
 	b := append(make([]byte, 0, shareSize), format1)
 	b = append(b, set...)
-	b = append(b, byte(threshold), byte(index))
+	b = append(b, byte(threshold), byte(index)) //nolint:gosec // G115: at most MaxShares
 	b = append(b, value...)
 	sum := sha256.Sum256(b)
 	return Share{secret.NewBytes(append(b, sum[:checkSize]...))}
