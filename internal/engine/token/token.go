@@ -57,7 +57,7 @@ const patience = 2 * time.Second
 // prepare asks the policies what a transaction that creates a token must know
 // and cannot ask: whether the caller has sudo, which it notes in c.Asked, and
 // which of the policies do not exist, of which it warns.
-func (t *tokens) prepare(c *op.Call, asked Policies) {
+func (t *tokens) prepare(c *op.Call, asked Policies, role bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	m, err := t.store.Arrive(ctx)
@@ -68,7 +68,7 @@ func (t *tokens) prepare(c *op.Call, asked Policies) {
 		c.Asked.Sudo = acl.Root() || slices.Contains(acl.Capabilities(c.Asked.Resource), "sudo")
 	}
 	names := []name.Name(asked)
-	if len(names) == 0 {
+	if len(names) == 0 && !role {
 		names = c.Caller.Policies
 	}
 	if acl, err := t.rules.ACL(ctx, m, names); err == nil {
@@ -171,7 +171,7 @@ func (t *tokens) createOps() []op.Op {
 	create := func(path string, orphan bool) op.Work[createIn, op.Empty] {
 		return op.Work[createIn, op.Empty]{
 			Locks: func(c *op.Call, in createIn) storage.Locks {
-				t.prepare(c, in.Policies)
+				t.prepare(c, in.Policies, false)
 				return t.store.CreateLocks(c.Caller, "")
 			},
 			Do: func(tx storage.Tx, c *op.Call, in createIn) (op.Empty, error) {
@@ -189,7 +189,7 @@ func (t *tokens) createOps() []op.Op {
 		CreateOrphan.InTx(issuer, create("create-orphan", true)),
 		CreateWithRole.InTx(issuer, op.Work[createRoleIn, op.Empty]{
 			Locks: func(c *op.Call, in createRoleIn) storage.Locks {
-				t.prepare(c, in.Policies)
+				t.prepare(c, in.Policies, true)
 				return t.store.CreateLocks(c.Caller, in.Role)
 			},
 			Do: func(tx storage.Tx, c *op.Call, in createRoleIn) (op.Empty, error) {
