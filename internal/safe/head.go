@@ -192,6 +192,7 @@ func decodeHead(b []byte) (*Secret, error) {
 	}
 	x := &Secret{}
 	var last byte
+	var key string // of the pair before
 	for b = b[1:]; len(b) > 0; {
 		tag := b[0]
 		n, w := binary.Uvarint(b[1:])
@@ -207,7 +208,7 @@ func decodeHead(b []byte) (*Secret, error) {
 		if x.Versions == nil && tag == tagVersion {
 			x.Versions = make([]Version, 0, 1+len(b)/versionSize)
 		}
-		if err := x.decodeField(tag, body); err != nil {
+		if err := x.decodeField(tag, body, &key); err != nil {
 			return nil, err
 		}
 	}
@@ -217,7 +218,7 @@ func decodeHead(b []byte) (*Secret, error) {
 	return x, nil
 }
 
-func (x *Secret) decodeField(tag byte, b []byte) error {
+func (x *Secret) decodeField(tag byte, b []byte, key *string) error {
 	switch tag {
 	case tagID:
 		if len(b) != len(x.ID) || x.ID != [16]byte{} {
@@ -266,9 +267,9 @@ func (x *Secret) decodeField(tag byte, b []byte) error {
 		x.Plan = b
 		return nil
 	case tagCustom:
-		return decodePair(b, &x.Custom)
+		return decodePair(b, &x.Custom, key)
 	case tagTag:
-		return decodePair(b, &x.Tags)
+		return decodePair(b, &x.Tags, key)
 	case tagLabel:
 		if len(b) <= 8 {
 			return corrupt("label")
@@ -333,7 +334,8 @@ func decodeNumber(b []byte, n *uint64) error {
 	return nil
 }
 
-func decodePair(b []byte, m *map[string]string) error {
+// decodePair puts a pair into m; before is the key of the last one.
+func decodePair(b []byte, m *map[string]string, before *string) error {
 	n, w := binary.Uvarint(b)
 	if w <= 0 || w != uvarintLen(n) || n > uint64(len(b)-w) {
 		return corrupt("pair")
@@ -342,11 +344,10 @@ func decodePair(b []byte, m *map[string]string) error {
 	if *m == nil {
 		*m = map[string]string{}
 	}
-	for other := range *m {
-		if other >= k {
-			return corrupt("pairs out of order")
-		}
+	if len(*m) > 0 && *before >= k {
+		return corrupt("pairs out of order")
 	}
+	*before = k
 	(*m)[k] = string(b[w+int(n):]) //nolint:gosec // at most len(b)
 	return nil
 }
