@@ -1,37 +1,467 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/profile"
+	"rotunda.dev/rotunda/internal/cli/show"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/wire"
 )
 
 // app is the state of one run.
 type app struct {
 	Program
-	root *cobra.Command
+	env     environment
+	root    *cobra.Command
+	stdin   *bufio.Reader // of Stdin, for what is not a terminal
+	release func()        // stops turning signals into the end of the context
+
+	// Flags that every command has.
+	output, field                       string
+	quiet, noInput, yes, curl, noColour bool
+	address, namespace, caCert, caPath  string
+	clientCert, clientKey, serverName   string
+	wrapTTL, context, mount             string
+	skipVerify                          bool
+	headers                             []string
+
+	mounts map[string]mountInfo // preflights of this run
 }
 
 func newApp(p Program) *app {
-	a := &app{Program: p}
-	a.root = &cobra.Command{
-		Use:           "rotunda",
-		Short:         "A secrets manager",
-		SilenceErrors: true,
-		SilenceUsage:  true,
+	a := &app{Program: p, env: newEnvironment(p.Environ), mounts: map[string]mountInfo{}, release: func() {}}
+	if a.Stdin == nil {
+		a.Stdin = strings.NewReader("")
 	}
-	a.root.SetIn(p.Stdin)
-	a.root.SetOut(p.Stdout)
-	a.root.SetErr(p.Stderr)
+	a.stdin = bufio.NewReader(a.Stdin)
+	a.root = a.commands()
 	return a
 }
 
 func (a *app) run(ctx context.Context) int {
-	a.root.SetArgs(a.Args)
-	if err := a.root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(a.Stderr, "rotunda:", err)
-		return 1
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a.release = stop
+	a.root.SetArgs(normalise(a.Args, longFlags(a.root)))
+	return a.exit(a.root.ExecuteContext(ctx))
+}
+
+// commands returns the tree of commands.
+func (a *app) commands() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rotunda",
+		Short: "Keep secrets, hand them to programs, and know who read them",
+		Long: `Rotunda keeps secrets, hands them to programs, and knows who read them.
+
+  rotunda up                    start a server on this machine and sign in
+  rotunda set DB_PASSWORD       store a secret; asks for it without showing it
+  rotunda run -- ./app          run a program with the secrets in its environment
+
+It speaks the Vault API, so it is also a client for any server that does, and
+takes Vault's commands and flags: rotunda kv get -mount=secret app.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		Version:       version().Version,
 	}
-	return 0
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	root.SetVersionTemplate("rotunda {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w", err), c.CommandPath()}
+	})
+
+	f := root.PersistentFlags()
+	f.StringVarP(&a.output, "output", "o", "", "how to print: table, json, yaml, env or raw")
+	f.StringVar(&a.output, "format", "", "the same as --output")
+	f.StringVar(&a.field, "field", "", "print only this field")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print only data, errors and what was asked for")
+	f.BoolVar(&a.noInput, "no-input", false, "never ask; fail where a question would be needed")
+	f.BoolVarP(&a.yes, "yes", "y", false, "answer yes to every question")
+	f.BoolVar(&a.noColour, "no-color", false, "print without colour")
+	f.StringVar(&a.address, "address", "", "address of the server, such as https://127.0.0.1:8200")
+	f.StringVar(&a.context, "context", "", "the saved context to use; see rotunda context")
+	f.StringVar(&a.namespace, "namespace", "", "namespace of the server (also -ns)")
+	f.StringVar(&a.caCert, "ca-cert", "", "`file` of the certificates to trust, in PEM")
+	f.StringVar(&a.caPath, "ca-path", "", "`directory` of the certificates to trust, in PEM")
+	f.StringVar(&a.clientCert, "client-cert", "", "`file` of the certificate to show to the server, in PEM")
+	f.StringVar(&a.clientKey, "client-key", "", "`file` of its key, in PEM")
+	f.StringVar(&a.serverName, "tls-server-name", "", "name that the server's certificate must have")
+	f.BoolVar(&a.skipVerify, "tls-skip-verify", false, "do not check the server's certificate: whoever is in between can read everything")
+	f.StringVar(&a.wrapTTL, "wrap-ttl", "", "have the answer wrapped in a token that lives so `long` and opens it once")
+	f.StringArrayVar(&a.headers, "header", nil, "another header to send, as `NAME=VALUE`")
+	f.BoolVar(&a.curl, "output-curl-string", false, "print the request as a curl command and do not send it")
+	_ = root.RegisterFlagCompletionFunc("output", fixed(formats...))   //nolint:errcheck // the flag is the one defined above
+	_ = root.RegisterFlagCompletionFunc("format", fixed(formats...))   //nolint:errcheck // likewise
+	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts) //nolint:errcheck // likewise
+
+	groups := []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"start", "Start here:", []*cobra.Command{a.upCommand(), a.setCommand(), a.getCommand(), a.runCommand(), a.lsCommand(), a.importCommand()}},
+		{"secrets", "Secrets and their history:", []*cobra.Command{a.rmCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand()}},
+		{"access", "Who you are, who may do what:", []*cobra.Command{a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(), a.envCommand(), a.tokenCommand(), a.policyCommand(), a.authCommand()}},
+		{"server", "The server:", []*cobra.Command{a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.auditCommand(), a.doctorCommand(), a.secretsCommand()}},
+		{"vault", "Vault's verbs:", []*cobra.Command{a.kvCommand(), a.readCommand(), a.writeCommand(), a.listCommand(), a.deleteCommand(), a.patchCommand(), a.unwrapCommand(), a.leaseCommand(), a.pathHelpCommand()}},
+	}
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	for _, m := range a.Server.More {
+		root.AddCommand(a.moreCommand(m))
+	}
+	root.AddCommand(a.printCommand(), a.versionCommand(), exitCodesTopic(), environmentTopic(), pathsTopic())
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+// A usageError is a command line that cannot be understood.
+type usageError struct {
+	err     error
+	command string
+}
+
+func (u usageError) Error() string { return u.err.Error() }
+func (u usageError) Unwrap() error { return u.err }
+
+// A failure is an error with what to do about it.
+type failure struct {
+	err  error
+	code int // 0 is what the error says by itself
+	next []string
+}
+
+func (f failure) Error() string { return f.err.Error() }
+func (f failure) Unwrap() error { return f.err }
+
+// advise returns err with commands that help; nil stays nil.
+func advise(err error, next ...string) error {
+	if err == nil {
+		return nil
+	}
+	return failure{err: err, next: next}
+}
+
+// A silent is an exit code that needs no word.
+type silent int
+
+func (s silent) Error() string { return "exit code " + strconv.Itoa(int(s)) }
+
+// exit prints err, what may be done about it, and returns the exit code.
+func (a *app) exit(err error) int {
+	if err == nil || errors.Is(err, api.ErrShown) {
+		return 0
+	}
+	if s, ok := errors.AsType[silent](err); ok {
+		return int(s)
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.Stderr, "rotunda: interrupted")
+		return 130
+	}
+	fmt.Fprintf(a.Stderr, "rotunda: %s\n", strings.TrimSpace(cleanLines(err.Error())))
+	why, next := a.explain(err)
+	if why != "" {
+		fmt.Fprintf(a.Stderr, "  why:  %s\n", why)
+	}
+	for _, n := range next {
+		fmt.Fprintf(a.Stderr, "  next: %s\n", n)
+	}
+	if f, ok := errors.AsType[failure](err); ok && f.code != 0 {
+		return f.code
+	}
+	if api.StatusOf(err) != 0 {
+		return 2
+	}
+	if _, ok := errors.AsType[*api.Unreachable](err); ok {
+		return 2
+	}
+	return 1
+}
+
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = show.Clean(lines[i])
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// target is the server that a command talks to.
+type target struct {
+	name    string // of the context; empty where there is none
+	context profile.Context
+	address string
+	token   secret.Text
+	source  string // where the token comes from
+	caCert  []byte
+}
+
+// defaultAddress is where `up` listens.
+const defaultAddress = "https://127.0.0.1:8200"
+
+// target finds the server, and the token for it. A token that is saved for a
+// context is for its address and is sent nowhere else.
+func (a *app) target() (target, error) {
+	var t target
+	store := a.env.profiles()
+	all, err := store.Load()
+	if err != nil {
+		return t, err
+	}
+	t.name = first(a.context, a.env.setting("CONTEXT"), all.Current)
+	if t.name != "" {
+		c, ok := all.Contexts[t.name]
+		if !ok {
+			return t, advise(fmt.Errorf("there is no context %q", t.name), "rotunda context list")
+		}
+		t.context = c
+	}
+	t.address = strings.TrimSuffix(first(a.address, a.env.setting("ADDR"), t.context.Address, defaultAddress), "/")
+	ours := t.name != "" && t.address == strings.TrimSuffix(t.context.Address, "/")
+	if !ours && a.context == "" {
+		// The address is another's: what is saved for the context is not for it.
+		for name, c := range all.Contexts {
+			if strings.TrimSuffix(c.Address, "/") == t.address {
+				t.name, t.context, ours = name, c, true
+				break
+			}
+		}
+	}
+	if !ours {
+		t.name, t.context = "", profile.Context{}
+	}
+
+	token, variable := a.env.settingFrom("TOKEN")
+	switch {
+	case token != "":
+		t.token, t.source = secret.New(strings.TrimSpace(token)), "the variable "+variable
+	case a.env.setting("TOKEN_PATH") != "":
+		t.source = a.env.setting("TOKEN_PATH")
+		if t.token, err = profile.ReadToken(t.source); err != nil && !errors.Is(err, profile.ErrNoToken) {
+			return t, err
+		}
+	case ours:
+		t.source = "context " + t.name
+		if t.token, err = store.Token(t.name); err != nil && !errors.Is(err, profile.ErrNoToken) {
+			return t, err
+		}
+	}
+
+	switch file := first(a.caCert, a.env.setting("CACERT")); {
+	case file != "":
+		if t.caCert, err = os.ReadFile(file); err != nil { //nolint:gosec // the person names the file
+			return t, fmt.Errorf("reading the CA certificate: %w", err)
+		}
+	case a.env.setting("CACERT_BYTES") != "":
+		t.caCert = []byte(a.env.setting("CACERT_BYTES"))
+	case ours:
+		t.caCert = []byte(t.context.CACert)
+	}
+	return t, nil
+}
+
+// client returns a client for the server that flags, environment and context
+// name, in this order.
+func (a *app) client() (*api.Client, error) {
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	return a.clientFor(t)
+}
+
+func (a *app) clientFor(t target) (*api.Client, error) {
+	c := api.Config{
+		Address:    t.address,
+		Token:      t.token,
+		Namespace:  first(a.namespace, a.env.setting("NAMESPACE"), t.context.Namespace),
+		WrapTTL:    first(a.wrapTTL, a.env.setting("WRAP_TTL")),
+		UserAgent:  "rotunda/" + version().Version,
+		CACert:     t.caCert,
+		CAPath:     first(a.caPath, a.env.setting("CAPATH")),
+		ClientCert: first(a.clientCert, a.env.setting("CLIENT_CERT")),
+		ClientKey:  first(a.clientKey, a.env.setting("CLIENT_KEY")),
+		ServerName: first(a.serverName, a.env.setting("TLS_SERVER_NAME")),
+		SkipVerify: a.skipVerify || a.env.flag("SKIP_VERIFY"),
+		Proxy:      first(a.env.setting("PROXY_ADDR"), a.env.setting("HTTP_PROXY")),
+		NoRedirect: a.env.flag("DISABLE_REDIRECTS"),
+		Retries:    2,
+		Headers:    http.Header{},
+		Clock:      a.Clock,
+	}
+	if v := a.env.setting("MAX_RETRIES"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 || n > 100 {
+			return nil, fmt.Errorf("MAX_RETRIES is %q and must be a number from 0 to 100", v)
+		}
+		c.Retries = n
+	}
+	if v := a.env.setting("CLIENT_TIMEOUT"); v != "" {
+		d, err := wire.ParseDuration(v)
+		if err != nil || d == 0 {
+			return nil, fmt.Errorf("CLIENT_TIMEOUT is %q and must be like 60s", v)
+		}
+		c.Timeout = time.Duration(d)
+	}
+	for _, h := range a.headers {
+		k, v, ok := strings.Cut(h, "=")
+		if !ok || k == "" {
+			return nil, errors.New("a --header is NAME=VALUE")
+		}
+		c.Headers.Add(k, v)
+	}
+	if a.curl {
+		c.Show = func(curl string) { fmt.Fprintln(a.Stdout, curl) }
+	}
+	return api.New(c)
+}
+
+// note prints a line for people, on standard error.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.Stderr, format+"\n", args...)
+	}
+}
+
+// warn prints the server's warnings.
+func (a *app) warn(r *api.Response) {
+	if r == nil || a.quiet {
+		return
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintln(a.Stderr, "warning:", show.Clean(w))
+	}
+}
+
+func (a *app) terminal(s any) bool {
+	f, ok := s.(*os.File)
+	return ok && f != nil && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+}
+
+// colour reports whether w may get colour.
+func (a *app) colour(w io.Writer) bool {
+	switch {
+	case a.noColour, a.env["NO_COLOR"] != "":
+		return false
+	case a.env["CLICOLOR_FORCE"] != "" && a.env["CLICOLOR_FORCE"] != "0":
+		return true
+	case a.env["TERM"] == "dumb":
+		return false
+	}
+	return a.terminal(w)
+}
+
+// canAsk reports whether a person is there to answer.
+func (a *app) canAsk() bool { return !a.noInput && a.terminal(a.Stdin) && a.terminal(a.Stderr) }
+
+// ask reads a secret that is not shown while it is typed.
+func (a *app) ask(what string) (secret.Text, error) {
+	if !a.canAsk() {
+		return secret.Text{}, usageError{fmt.Errorf("%s is needed and nobody can be asked: give it on standard input with -, or in a file with @FILE", what), ""}
+	}
+	in, ok := a.Stdin.(*os.File)
+	if !ok {
+		return secret.Text{}, errors.New("standard input is no terminal")
+	}
+	fmt.Fprintf(a.Stderr, "%s (not shown): ", what)
+	b, err := term.ReadPassword(int(in.Fd())) //nolint:gosec // a file descriptor
+	fmt.Fprintln(a.Stderr)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("reading %s: %w", what, err)
+	}
+	defer clear(b)
+	return secret.New(string(b)), nil
+}
+
+// confirm asks a question that is answered by yes or no. Where nobody can be
+// asked it is refused, naming --yes.
+func (a *app) confirm(question string) error {
+	if a.yes {
+		return nil
+	}
+	if !a.canAsk() {
+		return usageError{errors.New(question + " Nobody can be asked: add --yes to go on"), ""}
+	}
+	fmt.Fprintf(a.Stderr, "%s [y/N] ", question)
+	line, err := a.stdin.ReadString('\n')
+	if err != nil && line == "" {
+		return fmt.Errorf("reading an answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was changed")
+}
+
+// maxInput bounds what is read from standard input and from files, in bytes.
+const maxInput = 32 << 20
+
+// readAll reads standard input to its end.
+func (a *app) readAll() ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(a.stdin, maxInput+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading standard input: %w", err)
+	}
+	if len(b) > maxInput {
+		return nil, fmt.Errorf("standard input has more than %d MiB", maxInput>>20)
+	}
+	return b, nil
+}
+
+// readFile reads a file that an argument names.
+func (a *app) readFile(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the person names the file
+	if err != nil {
+		return nil, fmt.Errorf("reading a file: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it is only read
+	b, err := io.ReadAll(io.LimitReader(f, maxInput+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if len(b) > maxInput {
+		return nil, fmt.Errorf("%s has more than %d MiB", path, maxInput>>20)
+	}
+	return b, nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// fixed completes to one of the given words.
+func fixed(words ...string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
 }

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// normalise returns args with long flags that have one dash, as Vault's
+// commands take them, given two: -format=json becomes --format=json. What is
+// no long flag of any command keeps its shape, and nothing after "--" is
+// touched.
+func normalise(args []string, long map[string]bool) []string {
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		if len(arg) > 2 && arg[0] == '-' && arg[1] != '-' {
+			name, value, ok := strings.Cut(arg[1:], "=")
+			if to, is := aliases[name]; is {
+				name = to
+			}
+			if long[name] {
+				if arg = "--" + name; ok {
+					arg += "=" + value
+				}
+			}
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// aliases are other names of flags.
+var aliases = map[string]string{
+	"ns":              "namespace",
+	"non-interactive": "no-input",
+}
+
+// longFlags returns the names of all long flags in the tree under root.
+func longFlags(root *cobra.Command) map[string]bool {
+	long := map[string]bool{"help": true, "version": true}
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		add := func(f *pflag.Flag) {
+			if len(f.Name) > 1 {
+				long[f.Name] = true
+			}
+		}
+		c.LocalFlags().VisitAll(add)
+		c.PersistentFlags().VisitAll(add)
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+	return long
+}

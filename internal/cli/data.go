@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"rotunda.dev/rotunda/internal/cli/show"
+)
+
+// parseData reads the arguments that say what to write, as Vault's commands
+// take them:
+//
+//	key=value     the text value
+//	key=@file     the text of a file; key=\@x is the text "@x"
+//	key=-         the text of standard input
+//	@file         a JSON object in a file
+//	-             a JSON object on standard input
+//
+// A key that comes twice becomes a list.
+func (a *app) parseData(args []string) (object, error) {
+	var out object
+	usedStdin := false
+	stdin := func() ([]byte, error) {
+		if usedStdin {
+			return nil, usageError{errors.New("standard input can be read only once"), ""}
+		}
+		usedStdin = true
+		return a.readAll()
+	}
+	for _, arg := range args {
+		key, value, pair := strings.Cut(arg, "=")
+		switch {
+		case arg == "-", strings.HasPrefix(arg, "@"):
+			var raw []byte
+			var err error
+			if arg == "-" {
+				raw, err = stdin()
+			} else {
+				raw, err = a.readFile(arg[1:])
+			}
+			if err != nil {
+				return nil, err
+			}
+			v := jsontext.Value(bytes.TrimSpace(raw))
+			if v.Kind() != '{' || !v.IsValid() {
+				return nil, fmt.Errorf("%s must hold one JSON object, without a name that stands twice", sourceName(arg))
+			}
+			for _, m := range show.Members(v) {
+				out.put(m.Name, m.Value)
+			}
+		case !pair || key == "":
+			return nil, usageError{fmt.Errorf("%q is not KEY=VALUE", show.Clean(key)), ""}
+		default:
+			text, err := a.argument(value, stdin)
+			if err != nil {
+				return nil, err
+			}
+			v, err := jsonText(text)
+			if err != nil {
+				return nil, fmt.Errorf("the value of %s: %w", show.Clean(key), err)
+			}
+			out.add(key, v)
+		}
+	}
+	return out, nil
+}
+
+func sourceName(arg string) string {
+	if arg == "-" {
+		return "standard input"
+	}
+	return arg[1:]
+}
+
+// argument returns the text that the right side of KEY=… stands for.
+func (a *app) argument(value string, stdin func() ([]byte, error)) (string, error) {
+	switch {
+	case value == "-":
+		b, err := stdin()
+		return string(b), err
+	case strings.HasPrefix(value, "@"):
+		b, err := a.readFile(value[1:])
+		return string(b), err
+	case strings.HasPrefix(value, `\@`), value == `\-`:
+		return value[1:], nil
+	}
+	return value, nil
+}
+
+// jsonText returns s as a JSON string. It refuses what is not UTF-8, because
+// JSON cannot carry it and it would come back different.
+func jsonText(s string) (jsontext.Value, error) {
+	if !utf8.ValidString(s) {
+		return nil, advise(errors.New("it is not UTF-8 text, and would not come back byte for byte"), "base64 FILE | rotunda set PATH -")
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encoding text: %w", err)
+	}
+	return b, nil
+}
+
+// put sets a member, in place of one of the same name.
+func (o *object) put(name string, v jsontext.Value) {
+	for i := range *o {
+		if (*o)[i].Name == name {
+			(*o)[i].Value = v
+			return
+		}
+	}
+	*o = append(*o, show.Member{Name: name, Value: v})
+}
+
+// add sets a member; one of the same name makes a list of both.
+func (o *object) add(name string, v jsontext.Value) {
+	for i := range *o {
+		if (*o)[i].Name != name {
+			continue
+		}
+		old := (*o)[i].Value
+		items := show.Items(old)
+		if old.Kind() != '[' {
+			items = []jsontext.Value{old}
+		}
+		list := jsontext.Value{'['}
+		for _, it := range append(items, v) {
+			if len(list) > 1 {
+				list = append(list, ',')
+			}
+			list = append(list, it...)
+		}
+		(*o)[i].Value = append(list, ']')
+		return
+	}
+	*o = append(*o, show.Member{Name: name, Value: v})
+}
+
+// charsets are what --charset takes.
+var charsets = map[string]string{
+	"alnum":     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+	"lower":     "abcdefghijklmnopqrstuvwxyz0123456789",
+	"digits":    "0123456789",
+	"hex":       "0123456789abcdef",
+	"base64url": "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+	"ascii":     "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~",
+}
+
+var charsetNames = []string{"alnum", "lower", "digits", "hex", "base64url", "ascii"}
+
+// generate returns n characters of a charset, each as likely as any other.
+func generate(n int, charset string) (string, error) {
+	chars, ok := charsets[charset]
+	if custom, is := strings.CutPrefix(charset, "of:"); is {
+		chars, ok = custom, true
+	}
+	switch {
+	case !ok:
+		return "", usageError{fmt.Errorf("the charset %q is not one of %s, or of:CHARACTERS", charset, strings.Join(charsetNames, ", ")), ""}
+	case n < 1 || n > 4096:
+		return "", usageError{errors.New("a generated value has 1 to 4096 characters"), ""}
+	}
+	runes := []rune(chars)
+	seen := map[rune]bool{}
+	for _, r := range runes {
+		if seen[r] || r == utf8.RuneError {
+			return "", usageError{errors.New("the characters after of: must each stand once"), ""}
+		}
+		seen[r] = true
+	}
+	if len(runes) < 2 {
+		return "", usageError{errors.New("at least two characters are needed to choose from"), ""}
+	}
+	out := make([]rune, n)
+	for i := range out {
+		k, err := rand.Int(rand.Reader, big.NewInt(int64(len(runes))))
+		if err != nil {
+			return "", fmt.Errorf("drawing a random number: %w", err)
+		}
+		out[i] = runes[k.Int64()]
+	}
+	return string(out), nil
+}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+
+	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/show"
+)
+
+// explain returns why err came about, where that is not plain from it, and the
+// commands that help.
+func (a *app) explain(err error) (why string, next []string) {
+	if f, ok := errors.AsType[failure](err); ok && len(f.next) > 0 {
+		return "", f.next
+	}
+	if u, ok := errors.AsType[usageError](err); ok {
+		if u.command != "" {
+			return "", []string{u.command + " --help"}
+		}
+		return "", nil
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return a.explainRefusal(e)
+	}
+	if u, ok := errors.AsType[*api.Unreachable](err); ok {
+		return a.explainSilence(u)
+	}
+	return "", nil
+}
+
+func (a *app) explainRefusal(e *api.Error) (why string, next []string) {
+	text := strings.ToLower(e.Error())
+	switch {
+	case e.Status == 503 && strings.Contains(text, "initialized"), e.Status == 501:
+		return "the server has no store yet", []string{"rotunda operator init"}
+	case e.Status == 503 && strings.Contains(text, "sealed"):
+		return "the server has no key to its store until enough of its keepers give theirs", []string{"rotunda operator unseal"}
+	case e.Status == 503:
+		return "the server cannot answer at the moment", []string{"rotunda status"}
+	case e.Status == 403:
+		t, err := a.target()
+		if err == nil && t.token.Empty() {
+			return "no token was sent to " + t.address, []string{"rotunda login"}
+		}
+		if text != "permission denied" && !strings.Contains(text, "preflight") {
+			return "", nil
+		}
+		source := ""
+		if err == nil && t.source != "" {
+			source = " (from " + t.source + ")"
+		}
+		path := strings.TrimPrefix(e.Path, "sys/internal/ui/mounts/")
+		return "the token" + source + " is unknown, has expired, or its policies do not allow this",
+			[]string{"rotunda whoami", "rotunda policy explain " + capability(e.Method) + " " + show.Shell(path)}
+	case e.Status == 404 && strings.Contains(text, "no handler for route"):
+		return "nothing is mounted there", []string{"rotunda secrets list"}
+	case e.Status == 404 && e.Error() == "not found":
+		return "there is nothing at " + show.Clean(e.Path), nil
+	case e.Status == 400 && strings.Contains(text, "check-and-set parameter required"):
+		return "writes here must say which version they replace", []string{"rotunda history PATH", "the same command with --cas VERSION"}
+	case e.Status == 400 && strings.Contains(text, "check-and-set"):
+		return "someone else wrote in between, or the version given was not the current one", []string{"rotunda history PATH"}
+	case e.Status == 400 && strings.Contains(text, "https"):
+		t, err := a.target()
+		if rest, ok := strings.CutPrefix(t.address, "http://"); err == nil && ok {
+			return "the server speaks TLS", []string{"the same command with --address https://" + rest}
+		}
+	case e.Status == 429:
+		return "too many requests came at once", nil
+	}
+	return "", nil
+}
+
+// capability is what a policy has to allow for a request with this method.
+func capability(method string) string {
+	switch method {
+	case "LIST":
+		return "list"
+	case "PUT", "POST":
+		return "update"
+	case "PATCH":
+		return "patch"
+	case "DELETE":
+		return "delete"
+	}
+	return "read"
+}
+
+// explainSilence says why no answer came.
+func (a *app) explainSilence(u *api.Unreachable) (why string, next []string) {
+	address, err := url.Parse(u.Address)
+	if err != nil {
+		return "", nil
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](u.Err); ok {
+		return "the server's certificate is not from an authority that this machine trusts",
+			[]string{
+				"rotunda login --address " + u.Address + " --ca-cert FILE   (FILE from whoever runs the server; it is remembered)",
+				"eval \"$(rotunda env --data DIR)\"   (for a node that runs on this machine)",
+			}
+	}
+	if h, ok := errors.AsType[x509.HostnameError](u.Err); ok && h.Certificate != nil {
+		names := append([]string{}, h.Certificate.DNSNames...)
+		for _, ip := range h.Certificate.IPAddresses {
+			names = append(names, ip.String())
+		}
+		return "the certificate is for " + show.Clean(strings.Join(names, ", ")),
+			[]string{"use an address with one of these names, or --tls-server-name NAME"}
+	}
+	if c, ok := errors.AsType[x509.CertificateInvalidError](u.Err); ok && c.Reason == x509.Expired {
+		return "the server's certificate is out of date, or one of the two clocks is wrong", []string{"rotunda doctor"}
+	}
+	text := u.Err.Error()
+	if _, ok := errors.AsType[tls.RecordHeaderError](u.Err); ok || strings.Contains(text, "server gave HTTP response to HTTPS client") {
+		address.Scheme = "http"
+		return "the server speaks plain HTTP there, not TLS", []string{"the same command with --address " + address.String() + "   (only on this machine: others on the way could read it)"}
+	}
+	if strings.Contains(text, "malformed HTTP response") || strings.Contains(text, "unsupported protocol") {
+		address.Scheme = "https"
+		return "the server does not speak plain HTTP", []string{"the same command with --address " + address.String()}
+	}
+	if errors.Is(u.Err, syscall.ECONNREFUSED) || errors.Is(u.Err, os.ErrNotExist) {
+		if host := address.Hostname(); host == "localhost" || host == "" || net.ParseIP(host).IsLoopback() {
+			return "no server listens at " + u.Address, []string{"rotunda up", "rotunda context list   (if the server is elsewhere)"}
+		}
+		return "no server listens at " + u.Address, []string{"rotunda context list", "rotunda doctor"}
+	}
+	if _, ok := errors.AsType[*net.DNSError](u.Err); ok {
+		return "the name " + show.Clean(address.Hostname()) + " is not known here", []string{"rotunda context list"}
+	}
+	if e, ok := errors.AsType[net.Error](u.Err); ok && e.Timeout() {
+		return "no answer came in time: a firewall may drop the packets, or the server is overloaded", []string{"rotunda doctor"}
+	}
+	return "", []string{"rotunda doctor"}
+}

@@ -1,0 +1,443 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/show"
+	"rotunda.dev/rotunda/internal/wire"
+)
+
+func duration(s string) (time.Duration, error) {
+	d, err := wire.ParseDuration(s)
+	return time.Duration(d), err
+}
+
+func (a *app) auditCommand() *cobra.Command {
+	return group("audit", "Who did what: tail, search, verify, and where it is sent",
+		a.auditRead("tail"), a.auditRead("search"), a.auditVerify(), a.auditList(), a.auditEnable(), a.auditDisable())
+}
+
+// auditFlags are what audit tail and audit search take.
+type auditFlags struct {
+	data, config, since, until        string
+	actor, op, path, outcome, request string
+	last                              int
+	follow                            bool
+}
+
+func (f *auditFlags) define(c *cobra.Command, verb string) {
+	fl := c.Flags()
+	f.place(c)
+	fl.StringVar(&f.since, "since", "", "only what is not older: a time, or how long ago (2h, 7d)")
+	fl.StringVar(&f.until, "until", "", "only what is not younger")
+	fl.StringVar(&f.actor, "actor", "", "only what was done by this display name, entity or accessor")
+	fl.StringVar(&f.op, "op", "", "only this operation, such as kv.get")
+	fl.StringVar(&f.path, "path", "", "only what was done at this path; * at its end is everything below")
+	fl.StringVar(&f.outcome, "outcome", "", "only with this outcome: ok, denied, not-found, …")
+	fl.StringVar(&f.request, "request", "", "only the request with this id")
+	last := 0
+	if verb == "tail" {
+		last = 20
+		fl.BoolVar(&f.follow, "follow", false, "go on as more comes")
+	}
+	fl.IntVar(&f.last, "last", last, "only the newest so many; 0 is all")
+}
+
+func (f *auditFlags) place(c *cobra.Command) {
+	c.Flags().StringVar(&f.data, "data", "", "read the journal of the stopped node in this `directory`")
+	c.Flags().StringVar(&f.config, "config", "", "`FILE` of the server's configuration, where the node is not one of rotunda up")
+}
+
+// offline reports whether the journal of a stopped node is meant.
+func (f *auditFlags) offline() bool { return f.data != "" || f.config != "" }
+
+func (a *app) auditQuery(f auditFlags) (AuditQuery, error) {
+	q := AuditQuery{Actor: f.actor, Op: f.op, Path: f.path, Outcome: f.outcome, Request: f.request, Last: f.last, File: f.config}
+	var err error
+	if q.Since, err = a.since(f.since); err != nil {
+		return q, err
+	}
+	if q.Until, err = a.since(f.until); err != nil {
+		return q, err
+	}
+	if f.offline() {
+		q.Data, q.Config, err = a.nodeDirs(f.data)
+	}
+	return q, err
+}
+
+func (a *app) auditRead(verb string) *cobra.Command {
+	var f auditFlags
+	c := &cobra.Command{
+		Use: verb, Args: atMost(0),
+		Short: map[string]string{"tail": "Print the newest records of the audit journal", "search": "Find records of the audit journal"}[verb],
+		Long: map[string]string{"tail": "Print the newest records of the audit journal", "search": "Find records of the audit journal"}[verb] + `.
+
+With --data it is the journal of a node that is stopped, read with its key file.
+Values are never in it: where a record has text, it is an HMAC of it.`,
+		Example: map[string]string{
+			"tail":   "  rotunda audit tail --follow",
+			"search": "  rotunda audit search --path 'secret/data/app/*' --since 7d --outcome denied",
+		}[verb],
+	}
+	f.define(c, verb)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		q, err := a.auditQuery(f)
+		if err != nil {
+			return err
+		}
+		out, err := a.newRecords()
+		if err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		if f.offline() {
+			if a.Server.AuditSearch == nil {
+				return errNoServer
+			}
+			if f.follow {
+				return usageError{errors.New("--follow needs a running server"), cmd.CommandPath()}
+			}
+			if err := a.Server.AuditSearch(ctx, q, out.add); err != nil {
+				return err
+			}
+			return out.end()
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		if err := a.searchOnline(ctx, cl, &q, out.add); err != nil {
+			return err
+		}
+		for f.follow {
+			if err := out.flush(); err != nil {
+				return err
+			}
+			q.Last = 0
+			if err := a.Clock.Wait(ctx, a.Clock.Now().Add(time.Second)); err != nil {
+				return silent(0) // told to stop
+			}
+			if err := a.searchOnline(ctx, cl, &q, out.add); err != nil {
+				return err
+			}
+		}
+		return out.end()
+	}
+	return c
+}
+
+// searchOnline asks the server for records, page by page, and leaves in
+// q.After where the next question begins.
+func (a *app) searchOnline(ctx context.Context, c *api.Client, q *AuditQuery, emit func(jsontext.Value) error) error {
+	const page = 500
+	for {
+		v := url.Values{}
+		add := func(k, s string) {
+			if s != "" {
+				v.Set(k, s)
+			}
+		}
+		add("actor", q.Actor)
+		add("op", q.Op)
+		add("path", q.Path)
+		add("outcome", q.Outcome)
+		add("request", q.Request)
+		if !q.Since.IsZero() {
+			v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
+		}
+		if !q.Until.IsZero() {
+			v.Set("until", q.Until.UTC().Format(time.RFC3339Nano))
+		}
+		if q.After > 0 {
+			v.Set("after", strconv.FormatUint(q.After, 10))
+		}
+		limit := page
+		if q.Last > 0 {
+			limit = q.Last
+			v.Set("last", strconv.Itoa(q.Last))
+		}
+		v.Set("limit", strconv.Itoa(limit))
+		resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/audit-journal/search", Query: v, NoWrap: true})
+		if err != nil {
+			return err
+		}
+		var data struct {
+			Records []jsontext.Value `json:"records"`
+			Next    uint64           `json:"next"` // where to go on; 0 where this is all
+		}
+		if err := json.Unmarshal(resp.Data, &data); err != nil {
+			return fmt.Errorf("reading records: %w", err)
+		}
+		for _, r := range data.Records {
+			var seq struct {
+				Seq uint64 `json:"seq"`
+			}
+			if json.Unmarshal(r, &seq) == nil {
+				q.After = max(q.After, seq.Seq)
+			}
+			if err := emit(r); err != nil {
+				return err
+			}
+		}
+		q.After = max(q.After, data.Next)
+		if q.Last > 0 || data.Next == 0 || len(data.Records) < limit {
+			return nil
+		}
+	}
+}
+
+// records prints records as they come: as JSON one on each line, or as a table.
+type records struct {
+	a      *app
+	format string
+	table  show.Table
+	shown  bool
+	count  int
+}
+
+func (a *app) newRecords() (*records, error) {
+	format, err := a.format()
+	if err != nil {
+		return nil, err
+	}
+	return &records{a: a, format: format}, nil
+}
+
+// recordLine is what a table shows of a record.
+type recordLine struct {
+	Time    string `json:"time"`
+	Op      string `json:"op"`
+	Path    string `json:"path"`
+	Outcome string `json:"outcome"`
+	Rule    string `json:"rule"`
+	Remote  string `json:"remote"`
+	Kind    string `json:"kind"`
+	Actor   struct {
+		DisplayName string `json:"display_name"`
+		Accessor    string `json:"accessor"`
+	} `json:"actor"`
+}
+
+func (r *records) add(rec jsontext.Value) error {
+	r.count++
+	if r.a.field != "" {
+		v, ok := show.Field(rec, r.a.field)
+		if !ok {
+			return nil
+		}
+		_, err := fmt.Fprintln(r.a.Stdout, show.Clean(show.Text(v)))
+		return err
+	}
+	switch r.format {
+	case "json", "raw":
+		line := append(jsontext.Value(nil), rec...)
+		if err := line.Compact(); err != nil {
+			return fmt.Errorf("reading a record: %w", err)
+		}
+		_, err := fmt.Fprintf(r.a.Stdout, "%s\n", line)
+		return err
+	case "yaml":
+		_, err := io.WriteString(r.a.Stdout, "---\n"+show.YAML(rec))
+		return err
+	case "env":
+		return usageError{errors.New("records cannot be printed as environment variables"), ""}
+	}
+	var l recordLine
+	if err := json.Unmarshal(rec, &l); err != nil {
+		return fmt.Errorf("reading a record: %w", err)
+	}
+	r.table.Add(r.a.when(l.Time), first(l.Actor.DisplayName, l.Actor.Accessor, "-"), first(l.Op, l.Kind), l.Path, l.Outcome, l.Remote)
+	return nil
+}
+
+// flush prints the rows that have come since the last flush.
+func (r *records) flush() error {
+	if r.format != "table" || len(r.table.Rows) == 0 {
+		return nil
+	}
+	r.table.Header = []string{"Time", "Actor", "Operation", "Path", "Outcome", "From"}
+	if r.shown {
+		for _, row := range r.table.Rows {
+			for i := range row {
+				row[i] = show.Clean(row[i])
+			}
+			if _, err := fmt.Fprintln(r.a.Stdout, strings.Join(row, "    ")); err != nil {
+				return fmt.Errorf("writing: %w", err)
+			}
+		}
+	} else if err := r.a.table(r.a.Stdout, &r.table); err != nil {
+		return err
+	}
+	r.table.Rows, r.shown = nil, true
+	return nil
+}
+
+func (r *records) end() error {
+	if r.count == 0 {
+		r.a.note("there is no such record")
+	}
+	return r.flush()
+}
+
+func (a *app) auditVerify() *cobra.Command {
+	var f auditFlags
+	c := &cobra.Command{
+		Use: "verify", Short: "Check that the audit journal is whole", Args: atMost(0),
+		Long: "Check that the audit journal is whole: that no record is missing, changed or out\nof order. Exit code 0: it is. 2: it is not.",
+	}
+	f.place(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		var report AuditReport
+		if f.offline() {
+			if a.Server.AuditVerify == nil {
+				return errNoServer
+			}
+			q, err := a.auditQuery(f)
+			if err != nil {
+				return err
+			}
+			if report, err = a.Server.AuditVerify(cmd.Context(), q); err != nil {
+				return err
+			}
+		} else {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: "sys/audit-journal/verify", NoWrap: true})
+			if err != nil {
+				return err
+			}
+			var data struct {
+				Records  uint64   `json:"records"`
+				Segments int      `json:"segments"`
+				First    string   `json:"first"`
+				Last     string   `json:"last"`
+				Problems []string `json:"problems"`
+			}
+			if err := json.Unmarshal(resp.Data, &data); err != nil {
+				return fmt.Errorf("reading the report: %w", err)
+			}
+			report = AuditReport{Records: data.Records, Segments: data.Segments, Problems: data.Problems}
+			report.First, _ = time.Parse(time.RFC3339Nano, data.First) //nolint:errcheck // none where there are no records
+			report.Last, _ = time.Parse(time.RFC3339Nano, data.Last)   //nolint:errcheck // likewise
+		}
+		return a.printReport(report)
+	}
+	return c
+}
+
+func (a *app) printReport(r AuditReport) error {
+	problems := r.Problems
+	if problems == nil {
+		problems = []string{}
+	}
+	doc := document().set("whole", len(problems) == 0).set("records", r.Records).set("segments", r.Segments).
+		set("first", wire.Time(r.First)).set("last", wire.Time(r.Last)).set("problems", problems)
+	err := a.print(view{doc: doc.json(), people: func(w io.Writer) error {
+		if len(problems) == 0 {
+			_, err := fmt.Fprintf(w, "whole: %d records in %d segments\n", r.Records, r.Segments)
+			return err
+		}
+		_, err := fmt.Fprintf(w, "NOT whole: %d records in %d segments\n", r.Records, r.Segments)
+		for _, p := range problems {
+			_, e := fmt.Fprintf(w, "  %s\n", show.Clean(p))
+			err = errors.Join(err, e)
+		}
+		return err
+	}})
+	if err == nil && len(problems) > 0 {
+		return silent(2)
+	}
+	return err
+}
+
+func (a *app) auditList() *cobra.Command {
+	var detailed bool
+	c := &cobra.Command{Use: "list", Short: "List where records are sent", Args: atMost(0)}
+	c.Flags().BoolVar(&detailed, "detailed", false, "print more of each")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: "sys/audit"})
+		if err != nil {
+			return err
+		}
+		members := show.Sorted(resp.Data)
+		if len(members) == 0 {
+			a.note("records are sent nowhere else; the journal has them: rotunda audit tail")
+		}
+		return a.print(view{doc: resp.Data, people: func(w io.Writer) error {
+			if len(members) == 0 {
+				return nil
+			}
+			t := show.Table{Header: []string{"Path", "Type", "Description"}}
+			if detailed {
+				t.Header = append(t.Header, "Options")
+			}
+			for _, m := range members {
+				kind, _ := show.Field(m.Value, "type")
+				description, _ := show.Field(m.Value, "description")
+				row := []string{m.Name, show.Text(kind), first(show.Text(description), "n/a")}
+				if detailed {
+					options, _ := show.Field(m.Value, "options")
+					row = append(row, show.Text(options))
+				}
+				t.Add(row...)
+			}
+			return a.table(w, &t)
+		}})
+	}
+	return c
+}
+
+func (a *app) auditEnable() *cobra.Command {
+	var path, description string
+	var local bool
+	c := &cobra.Command{
+		Use: "enable TYPE [KEY=VALUE...]", Short: "Send records somewhere else, too", Args: atLeast(1, "TYPE"),
+		Example: "  rotunda audit enable file file_path=/var/log/rotunda/audit.json",
+	}
+	c.Flags().StringVar(&path, "path", "", "its name; without, the type is")
+	c.Flags().StringVar(&description, "description", "", "what it is for")
+	c.Flags().BoolVar(&local, "local", false, "do not replicate it")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		options, err := a.parseData(args[1:])
+		if err != nil {
+			return err
+		}
+		if options == nil {
+			options = object{}
+		}
+		name := strings.Trim(first(path, args[0]), "/")
+		body := object{}
+		body.set("type", args[0]).set("description", description).set("options", options).set("local", local)
+		return a.send(cmd, api.Request{Method: "PUT", Path: "sys/audit/" + name, Body: body.json()}, fmt.Sprintf("Success! Enabled the %s audit device at: %s/", args[0], name))
+	}
+	return c
+}
+
+func (a *app) auditDisable() *cobra.Command {
+	return &cobra.Command{
+		Use: "disable PATH", Short: "Stop sending records there", Args: exactly(1, "PATH"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := strings.Trim(args[0], "/")
+			return a.send(cmd, api.Request{Method: "DELETE", Path: "sys/audit/" + path}, "Success! Disabled audit device (if it was enabled) at: "+path+"/")
+		},
+	}
+}

@@ -1,0 +1,392 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/show"
+)
+
+// mountInfo says where an engine is mounted and which KV it is.
+type mountInfo struct {
+	path string // "secret/"
+	v2   bool
+}
+
+// at returns the path of a request for rel: kind is "data", "metadata" and so
+// on, and has no meaning in version 1.
+func (m mountInfo) at(kind, rel string) string {
+	rel = strings.Trim(rel, "/")
+	if m.v2 {
+		return strings.TrimSuffix(m.path+kind+"/"+rel, "/")
+	}
+	return strings.TrimSuffix(m.path+rel, "/")
+}
+
+// preflight asks which mount answers at path, as Vault's commands do before
+// they touch KV. A server that does not know the question has KV version 1.
+func (a *app) preflight(ctx context.Context, c *api.Client, path string) (mountInfo, error) {
+	path = strings.Trim(path, "/")
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/internal/ui/mounts/" + path, NoWrap: true})
+	if api.StatusOf(err) == 404 {
+		return mountInfo{}, nil
+	}
+	if err != nil {
+		return mountInfo{}, err
+	}
+	var data struct {
+		Path    string         `json:"path"`
+		Type    string         `json:"type"`
+		Options map[string]any `json:"options"`
+	}
+	if err := json.Unmarshal(resp.Data, &data); err != nil {
+		return mountInfo{}, fmt.Errorf("reading what is mounted: %w", err)
+	}
+	return mountInfo{path: data.Path, v2: data.Options["version"] == "2"}, nil
+}
+
+// kv finds the mount for a command of `kv`: the one of -mount, or the one that
+// path begins with. It returns what of path is under the mount.
+func (a *app) kv(ctx context.Context, c *api.Client, mount, path string) (mountInfo, string, error) {
+	asked := path
+	if mount != "" {
+		asked = strings.Trim(mount, "/") + "/"
+	}
+	if a.curl {
+		m, rel := a.guess(mount, path)
+		return m, rel, nil
+	}
+	m, err := a.preflight(ctx, c, asked)
+	if err != nil {
+		return m, "", err
+	}
+	if m.path == "" {
+		m.path, _, _ = strings.Cut(strings.Trim(asked, "/"), "/")
+		m.path += "/"
+	}
+	if mount != "" {
+		return m, strings.Trim(path, "/"), nil
+	}
+	full := strings.Trim(path, "/") + "/"
+	return m, strings.Trim(strings.TrimPrefix(full, m.path), "/"), nil
+}
+
+// guess is kv for a request that is only shown: the mount is the first
+// segment and has versions.
+func (a *app) guess(mount, path string) (mountInfo, string) {
+	path = strings.Trim(path, "/")
+	if mount != "" {
+		return mountInfo{strings.Trim(mount, "/") + "/", true}, path
+	}
+	head, rest, _ := strings.Cut(path, "/")
+	return mountInfo{head + "/", true}, rest
+}
+
+// short finds the mount of the short commands: -m, ROTUNDA_MOUNT, the
+// context's, or secret. It is asked for once a run.
+func (a *app) short(ctx context.Context, c *api.Client) (mountInfo, error) {
+	name, err := a.mountName()
+	if err != nil {
+		return mountInfo{}, err
+	}
+	if m, ok := a.mounts[name]; ok {
+		return m, nil
+	}
+	m, _, err := a.kv(ctx, c, name, "")
+	if err != nil {
+		return m, err
+	}
+	a.mounts[name] = m
+	return m, nil
+}
+
+func (a *app) mountName() (string, error) {
+	t, err := a.target()
+	if err != nil {
+		return "", err
+	}
+	return strings.Trim(first(a.mount, a.env.setting("MOUNT"), t.context.Mount, "secret"), "/"), nil
+}
+
+// stored is one version of a secret.
+type stored struct {
+	path     string
+	data     jsontext.Value // the object that was stored
+	metadata jsontext.Value // null in version 1
+	version  int64          // 0 in version 1
+	resp     *api.Response
+}
+
+// deletedError is a version whose data is gone.
+type deletedError struct {
+	path      string
+	version   int64
+	when      string
+	destroyed bool
+	mount     string
+}
+
+func (d deletedError) Error() string {
+	if d.destroyed {
+		return fmt.Sprintf("version %d of %s was destroyed", d.version, d.path)
+	}
+	return fmt.Sprintf("version %d of %s was deleted at %s", d.version, d.path, d.when)
+}
+
+// read returns a version of a secret; 0 is the current one.
+func (a *app) read(ctx context.Context, c *api.Client, m mountInfo, rel string, version int64) (stored, error) {
+	s := stored{path: rel}
+	req := api.Request{Method: "GET", Path: m.at("data", rel)}
+	if version != 0 {
+		if !m.v2 {
+			return s, fmt.Errorf("%s keeps no versions", m.path)
+		}
+		req.Query = url.Values{"version": {strconv.FormatInt(version, 10)}}
+	}
+	resp, err := c.Do(ctx, req)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Status == 404 && e.Response != nil {
+		if md, ok := show.Field(e.Response.Data, "metadata"); ok && md.Kind() == '{' {
+			return s, a.deleted(m, rel, md)
+		}
+		return s, a.nothing(ctx, c, m, rel, version)
+	}
+	if err != nil {
+		return s, err
+	}
+	s.resp = resp
+	s.data = resp.Data
+	if m.v2 && resp.WrapInfo == nil {
+		data, _ := show.Field(resp.Data, "data")
+		s.metadata, _ = show.Field(resp.Data, "metadata")
+		if data.Kind() != '{' {
+			return s, a.deleted(m, rel, s.metadata)
+		}
+		s.data = data
+		if v, ok := show.Field(s.metadata, "version"); ok {
+			s.version, _ = strconv.ParseInt(string(v), 10, 64) //nolint:errcheck // 0 where it is no number
+		}
+	}
+	return s, nil
+}
+
+func (a *app) deleted(m mountInfo, rel string, md jsontext.Value) error {
+	var meta struct {
+		Version      int64  `json:"version"`
+		DeletionTime string `json:"deletion_time"`
+		Destroyed    bool   `json:"destroyed"`
+	}
+	if err := json.Unmarshal(md, &meta); err != nil {
+		return fmt.Errorf("reading metadata: %w", err)
+	}
+	d := deletedError{rel, meta.Version, meta.DeletionTime, meta.Destroyed, m.path}
+	next := []string{"rotunda history" + a.mountFlag() + " " + show.Shell(rel)}
+	if !d.destroyed {
+		next = append(next, fmt.Sprintf("rotunda kv undelete -mount=%s -versions=%d %s", strings.TrimSuffix(m.path, "/"), d.version, show.Shell(rel)))
+	}
+	return failure{err: d, code: 2, next: next}
+}
+
+// nothing says that rel is not there, and looks whether a near spelling is.
+func (a *app) nothing(ctx context.Context, c *api.Client, m mountInfo, rel string, version int64) error {
+	what := show.Clean(rel)
+	if version != 0 {
+		return failure{err: fmt.Errorf("there is no version %d of %s in %s", version, what, m.path), code: 2, next: []string{"rotunda history" + a.mountFlag() + " " + show.Shell(rel)}}
+	}
+	f := failure{err: fmt.Errorf("there is no secret %s in %s", what, m.path), code: 2}
+	if rest, ok := strings.CutPrefix(rel+"/", m.path); ok && rest != "" {
+		f.next = append(f.next, "rotunda get "+show.Shell(strings.Trim(rest, "/"))+"   (paths do not begin with the mount; see rotunda help paths)")
+		return f
+	}
+	if keys, err := a.list(ctx, c, m, rel); err == nil && len(keys) > 0 {
+		f.next = append(f.next, "rotunda ls"+a.mountFlag()+" "+show.Shell(rel))
+		return f
+	}
+	f.next = append(f.next, "rotunda ls"+a.mountFlag(), "rotunda set"+a.mountFlag()+" "+show.Shell(rel))
+	return f
+}
+
+// mountFlag returns " -m NAME" where commands need it to mean the same mount.
+func (a *app) mountFlag() string {
+	if a.mount == "" {
+		return ""
+	}
+	return " -m " + show.Shell(strings.Trim(a.mount, "/"))
+}
+
+// list returns the names under a directory: those that end in a slash are
+// directories. The error has status 404 where there are none.
+func (a *app) list(ctx context.Context, c *api.Client, m mountInfo, rel string) ([]string, error) {
+	path := m.at("metadata", rel) + "/"
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: strings.TrimSuffix(path, "/"), Query: url.Values{"list": {"true"}}})
+	if err != nil {
+		return nil, err
+	}
+	var data struct {
+		Keys []string `json:"keys"`
+	}
+	if err := json.Unmarshal(resp.Data, &data); err != nil {
+		return nil, fmt.Errorf("reading a list: %w", err)
+	}
+	return data.Keys, nil
+}
+
+// walk returns the paths of all secrets under a directory.
+func (a *app) walk(ctx context.Context, c *api.Client, m mountInfo, dir string) ([]string, error) {
+	keys, err := a.list(ctx, c, m, dir)
+	if api.StatusOf(err) == 404 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, k := range keys {
+		full := join(dir, k)
+		if !strings.HasSuffix(k, "/") {
+			out = append(out, full)
+			continue
+		}
+		below, err := a.walk(ctx, c, m, full)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, below...)
+	}
+	return out, nil
+}
+
+func join(dir, name string) string {
+	if dir = strings.Trim(dir, "/"); dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// write stores data as a new version and returns its number, 0 in version 1.
+// Where cas is not nil it must be the number of the current version.
+func (a *app) write(ctx context.Context, c *api.Client, m mountInfo, rel string, data object, cas *int64) (int64, *api.Response, error) {
+	body := object(nil)
+	if m.v2 {
+		body.set("data", data)
+		options := object{}
+		if cas != nil {
+			options.set("cas", *cas)
+		}
+		body.set("options", options)
+	} else {
+		if cas != nil {
+			return 0, nil, fmt.Errorf("%s keeps no versions, so --cas has no meaning there", m.path)
+		}
+		body = data
+	}
+	resp, err := c.Do(ctx, api.Request{Method: "PUT", Path: m.at("data", rel), Body: body.json()})
+	if err != nil {
+		return 0, nil, err
+	}
+	a.warn(resp)
+	return versionOf(resp), resp, nil
+}
+
+// merge changes the members of the current version that are in data, and keeps
+// the others.
+func (a *app) merge(ctx context.Context, c *api.Client, m mountInfo, rel string, data object, cas *int64) (int64, *api.Response, error) {
+	if !m.v2 {
+		resp, err := c.Do(ctx, api.Request{Method: "GET", Path: m.at("data", rel)})
+		if err != nil && api.StatusOf(err) != 404 {
+			return 0, nil, err
+		}
+		var all object
+		if err == nil {
+			all = object(show.Members(resp.Data))
+		}
+		for _, d := range data {
+			all.put(d.Name, d.Value)
+		}
+		return a.write(ctx, c, m, rel, all, cas)
+	}
+	body := object(nil)
+	body.set("data", data)
+	options := object{}
+	if cas != nil {
+		options.set("cas", *cas)
+	}
+	body.set("options", options)
+	resp, err := c.Do(ctx, api.Request{Method: "PATCH", Path: m.at("data", rel), Body: body.json(), ContentType: api.MergePatch})
+	if err != nil {
+		return 0, nil, err
+	}
+	a.warn(resp)
+	return versionOf(resp), resp, nil
+}
+
+func versionOf(r *api.Response) int64 {
+	v, ok := show.Field(r.Data, "version")
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(v), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// versionInfo is one version in the metadata of a secret.
+type versionInfo struct {
+	Number       int64  `json:"version"`
+	CreatedTime  string `json:"created_time"`
+	DeletionTime string `json:"deletion_time"`
+	Destroyed    bool   `json:"destroyed"`
+}
+
+// state returns what became of v: current is the number of the newest.
+func (v versionInfo) state(current int64) string {
+	switch {
+	case v.Destroyed:
+		return "destroyed"
+	case v.DeletionTime != "":
+		return "deleted " + v.DeletionTime
+	case v.Number == current:
+		return "current"
+	}
+	return ""
+}
+
+// history returns the versions of a secret, oldest first, and the number of
+// the current one.
+func (a *app) history(ctx context.Context, c *api.Client, m mountInfo, rel string) ([]versionInfo, int64, error) {
+	if !m.v2 {
+		return nil, 0, failure{err: fmt.Errorf("%s keeps no versions", m.path), next: []string{"rotunda kv enable-versioning " + m.path}}
+	}
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: m.at("metadata", rel)})
+	if api.StatusOf(err) == 404 {
+		return nil, 0, a.nothing(ctx, c, m, rel, 0)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var data struct {
+		Current  int64                  `json:"current_version"`
+		Versions map[string]versionInfo `json:"versions"`
+	}
+	if err := json.Unmarshal(resp.Data, &data); err != nil {
+		return nil, 0, fmt.Errorf("reading metadata: %w", err)
+	}
+	out := make([]versionInfo, 0, len(data.Versions))
+	for k, v := range data.Versions {
+		if v.Number, err = strconv.ParseInt(k, 10, 64); err != nil {
+			return nil, 0, fmt.Errorf("reading metadata: %w", err)
+		}
+		out = append(out, v)
+	}
+	sortBy(out, func(v versionInfo) int64 { return v.Number })
+	return out, data.Current, nil
+}

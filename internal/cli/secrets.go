@@ -1,0 +1,720 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/show"
+)
+
+func sortBy[T any, K cmp.Ordered](s []T, key func(T) K) {
+	slices.SortStableFunc(s, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
+}
+
+// mountFlagOf gives c the flag of the short commands.
+func (a *app) mountFlagOf(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVarP(&a.mount, "mount", "m", "", "the mount to use instead of secret")
+	return c
+}
+
+// document begins what the short commands print as JSON and YAML.
+func document() *object { return new(object).set("schema_version", 1) }
+
+func (a *app) setCommand() *cobra.Command {
+	var field, charset string
+	var length int
+	var cas int64
+	var exact, shown bool
+	c := &cobra.Command{
+		Use:   "set PATH [- | @FILE | FIELD=VALUE...]",
+		Short: "Store a secret; asks for it without showing it",
+		Long: `Store a secret, as a new version.
+
+The value is asked for and not shown, or comes from standard input (-), from a
+file (@FILE), or is made up (--generate). It never has to stand on the command
+line, where other users and the shell's history see it.
+
+One line on standard input is stored without its line end; more lines, and
+files, are stored byte for byte (--exact: one line too).
+
+With FIELD=VALUE the secret has fields, and those that are not named keep their
+values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
+		Example: `  rotunda set DB_PASSWORD
+  rotunda set DB_PASSWORD --generate 32
+  pass db | rotunda set DB_PASSWORD -
+  rotunda set tls/key @server.key
+  rotunda set app/db user=app password=-
+  rotunda set app/db --field password --generate 24`,
+		Args:              atLeast(1, "PATH"),
+		ValidArgsFunction: a.completePaths(1),
+	}
+	f := c.Flags()
+	f.StringVar(&field, "key", "", "the field to set; the others keep their values (--field does the same here)")
+	f.IntVar(&length, "generate", 0, "make up a value of so many `characters`")
+	f.StringVar(&charset, "charset", "alnum", "characters to make it up from: "+strings.Join(charsetNames, ", ")+", or of:CHARACTERS")
+	f.Int64Var(&cas, "cas", -1, "only if the current version is this `number`; 0 is none")
+	f.BoolVar(&exact, "exact", false, "keep the line end of one line on standard input")
+	f.BoolVar(&shown, "show", false, "print the value that was made up")
+	_ = c.RegisterFlagCompletionFunc("charset", fixed(charsetNames...)) //nolint:errcheck // the flag is the one defined above
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		path, rest := strings.Trim(args[0], "/"), args[1:]
+		if field == "" {
+			field, a.field = a.field, ""
+		}
+		if path == "" || strings.HasSuffix(args[0], "/") {
+			return usageError{errors.New("a secret needs a name: PATH must not end in a slash"), cmd.CommandPath()}
+		}
+		var data object
+		var made string
+		var err error
+		fields := field != "" || len(rest) > 0 && strings.Contains(rest[0], "=") && rest[0][0] != '@'
+		switch {
+		case cmd.Flags().Changed("generate"):
+			if len(rest) > 0 {
+				return usageError{errors.New("--generate makes up the value, so none can be given"), cmd.CommandPath()}
+			}
+			if made, err = generate(length, charset); err != nil {
+				return err
+			}
+			data, err = valueOf(field, made)
+		case fields && field == "":
+			for _, r := range rest {
+				if strings.HasSuffix(r, "=") && strings.Count(r, "=") == 1 {
+					return usageError{errors.New("a FIELD= without a value is refused, because a value in base64 looks the same: for an empty one write FIELD=@/dev/null"), cmd.CommandPath()}
+				}
+			}
+			data, err = a.parseData(rest)
+		case len(rest) > 1:
+			return usageError{errors.New("one secret has one value, or FIELD=VALUE for each field"), cmd.CommandPath()}
+		default:
+			var text string
+			if text, err = a.valueFrom(cmd, path, rest, exact); err == nil {
+				data, err = valueOf(field, text)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		m, err := a.short(cmd.Context(), cl)
+		if err != nil {
+			return err
+		}
+		var expect *int64
+		if cas >= 0 {
+			expect = &cas
+		}
+		store := a.write
+		if fields {
+			store = a.mergeOrWrite
+		}
+		v, _, err := store(cmd.Context(), cl, m, path, data, expect)
+		if err != nil {
+			return err
+		}
+		return a.saved(m, path, v, made, shown, "Saved")
+	}
+	return a.mountFlagOf(c)
+}
+
+// mergeOrWrite is merge where there is something to merge with, and write
+// where there is not.
+func (a *app) mergeOrWrite(ctx context.Context, c *api.Client, m mountInfo, rel string, data object, cas *int64) (int64, *api.Response, error) {
+	if cas == nil || *cas > 0 {
+		v, resp, err := a.merge(ctx, c, m, rel, data, cas)
+		if api.StatusOf(err) != 404 || cas != nil {
+			return v, resp, err
+		}
+	}
+	return a.write(ctx, c, m, rel, data, cas)
+}
+
+// saved says what became of a write.
+func (a *app) saved(m mountInfo, path string, v int64, made string, shown bool, did string) error {
+	doc := document().set("mount", m.path).set("path", path)
+	if m.v2 {
+		doc.set("version", v)
+	}
+	if shown {
+		doc.set("value", made)
+	}
+	format, err := a.format()
+	if err != nil {
+		return err
+	}
+	if format != "table" {
+		return a.print(view{doc: doc.json()})
+	}
+	if m.v2 {
+		a.note("%s %s in %s (version %d)", did, show.Clean(path), m.path, v)
+	} else {
+		a.note("%s %s in %s", did, show.Clean(path), m.path)
+	}
+	if shown {
+		return a.bytes(made)
+	}
+	return nil
+}
+
+func valueOf(field, text string) (object, error) {
+	v, err := jsonText(text)
+	if err != nil {
+		return nil, err
+	}
+	return object{{Name: first(field, "value"), Value: v}}, nil
+}
+
+// valueFrom returns the value that is asked for, or that the argument names.
+func (a *app) valueFrom(cmd *cobra.Command, path string, rest []string, exact bool) (string, error) {
+	if len(rest) == 0 {
+		t, err := a.ask("the value of " + show.Clean(path))
+		return t.Reveal(), err
+	}
+	switch arg := rest[0]; {
+	case arg == "-":
+		b, err := a.readAll()
+		if err != nil {
+			return "", err
+		}
+		if line := bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")); !exact && !bytes.Contains(line, []byte("\n")) {
+			b = line
+		}
+		return string(b), nil
+	case strings.HasPrefix(arg, "@"):
+		b, err := a.readFile(arg[1:])
+		return string(b), err
+	default:
+		return "", usageError{errors.New("a value on the command line is seen by other users and kept in the shell's history: leave it out to be asked, or give - or @FILE"), cmd.CommandPath()}
+	}
+}
+
+func (a *app) getCommand() *cobra.Command {
+	var version int64
+	c := &cobra.Command{
+		Use:   "get PATH",
+		Short: "Print a secret",
+		Long: `Print a secret. One value is printed as it is: byte for byte in a pipe, with a
+line end on a terminal. Fields are printed as a table, one alone with --field.`,
+		Example: `  rotunda get DB_PASSWORD
+  rotunda get app/db --field password
+  rotunda get app/db -o env > .env
+  rotunda get DB_PASSWORD --version 2`,
+		Args:              exactly(1, "PATH"),
+		ValidArgsFunction: a.completePaths(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			m, err := a.short(cmd.Context(), cl)
+			if err != nil {
+				return err
+			}
+			path := strings.Trim(args[0], "/")
+			s, err := a.read(cmd.Context(), cl, m, path, version)
+			if err != nil {
+				return err
+			}
+			if s.resp.WrapInfo != nil {
+				return a.printResponse(s.resp)
+			}
+			doc := document().set("mount", m.path).set("path", path)
+			if m.v2 {
+				created, _ := show.Field(s.metadata, "created_time")
+				doc.set("version", s.version).set("created_time", created)
+			}
+			doc.set("data", s.data)
+			v := view{doc: doc.json(), data: s.data}
+			members := show.Members(s.data)
+			if len(members) == 1 && members[0].Name == "value" {
+				only := members[0].Value
+				v.people = func(io.Writer) error { return a.value(only) }
+				text := show.Text(only)
+				v.raw = &text
+				if f, _ := a.format(); f == "env" && a.field == "" { //nolint:errcheck // print says it
+					v.data = object{{Name: envNameOf(path), Value: only}}.json()
+				}
+			} else if !a.terminal(a.Stdout) && a.field == "" {
+				v.people = func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "%s\n", show.Indent(s.data))
+					return err
+				}
+			}
+			return a.print(v)
+		},
+	}
+	c.Flags().Int64Var(&version, "version", 0, "the version to print instead of the current one")
+	return a.mountFlagOf(c)
+}
+
+// envNameOf returns the name of the environment variable for a secret's path.
+func envNameOf(path string) string {
+	path = strings.Trim(path, "/")
+	return show.EnvName(strings.ToUpper(path[strings.LastIndex(path, "/")+1:]))
+}
+
+func (a *app) lsCommand() *cobra.Command {
+	var recursive bool
+	c := &cobra.Command{
+		Use:     "ls [PATH]",
+		Short:   "List the names of secrets",
+		Example: "  rotunda ls\n  rotunda ls app -r",
+		Args:    atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			m, err := a.short(cmd.Context(), cl)
+			if err != nil {
+				return err
+			}
+			dir := strings.Trim(strings.Join(args, ""), "/")
+			var keys []string
+			if recursive {
+				keys, err = a.walk(cmd.Context(), cl, m, dir)
+			} else {
+				keys, err = a.list(cmd.Context(), cl, m, dir)
+			}
+			if err != nil && api.StatusOf(err) != 404 {
+				return err
+			}
+			if len(keys) == 0 {
+				if dir != "" {
+					return failure{err: fmt.Errorf("there is nothing under %s in %s", show.Clean(dir), m.path), code: 2, next: []string{"rotunda ls" + a.mountFlag()}}
+				}
+				a.note("there is nothing in %s yet: rotunda set%s NAME", m.path, a.mountFlag())
+				keys = []string{}
+			}
+			lines := strings.Join(keys, "\n")
+			return a.print(view{
+				doc: document().set("mount", m.path).set("path", dir).set("keys", keys).json(),
+				people: func(w io.Writer) error {
+					for _, k := range keys {
+						if _, err := fmt.Fprintln(w, show.Clean(k)); err != nil {
+							return fmt.Errorf("writing: %w", err)
+						}
+					}
+					return nil
+				},
+				raw: &lines, enter: len(keys) > 0,
+			})
+		},
+		ValidArgsFunction: a.completePaths(1),
+	}
+	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "everything below, too")
+	return a.mountFlagOf(c)
+}
+
+func (a *app) rmCommand() *cobra.Command {
+	var versions []string
+	var destroy, purge bool
+	c := &cobra.Command{
+		Use:   "rm PATH...",
+		Short: "Delete a secret; it can be brought back",
+		Long: `Delete the current version of secrets, or those of --versions. Deleted versions
+can be brought back with rotunda kv undelete. With --destroy the versions are
+gone for good; with --purge the whole secret is, with its history.`,
+		Args:              atLeast(1, "PATH"),
+		ValidArgsFunction: a.completePaths(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if purge && (destroy || len(versions) > 0) {
+				return usageError{errors.New("--purge takes the whole secret, so it goes with neither --destroy nor --versions"), cmd.CommandPath()}
+			}
+			if destroy && len(versions) == 0 {
+				return usageError{errors.New("--destroy needs to know which --versions"), cmd.CommandPath()}
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			m, err := a.short(ctx, cl)
+			if err != nil {
+				return err
+			}
+			if !m.v2 && (destroy || len(versions) > 0) {
+				return fmt.Errorf("%s keeps no versions", m.path)
+			}
+			if destroy || purge || !m.v2 {
+				what := "all versions and the history of " + show.Clean(strings.Join(args, ", "))
+				if destroy {
+					what = "versions " + strings.Join(versions, ", ") + " of " + show.Clean(strings.Join(args, ", "))
+				} else if !m.v2 {
+					what = show.Clean(strings.Join(args, ", "))
+				}
+				if err := a.confirm("Destroy " + what + "? They cannot be brought back."); err != nil {
+					return err
+				}
+			}
+			for _, arg := range args {
+				path := strings.Trim(arg, "/")
+				var req api.Request
+				did := "Deleted"
+				switch {
+				case purge && m.v2:
+					req, did = api.Request{Method: "DELETE", Path: m.at("metadata", path)}, "Destroyed"
+				case destroy:
+					req, did = api.Request{Method: "PUT", Path: m.at("destroy", path), Body: new(object).set("versions", versions).json()}, "Destroyed versions "+strings.Join(versions, ", ")+" of"
+				case len(versions) > 0:
+					req, did = api.Request{Method: "PUT", Path: m.at("delete", path), Body: new(object).set("versions", versions).json()}, "Deleted versions "+strings.Join(versions, ", ")+" of"
+				default:
+					req = api.Request{Method: "DELETE", Path: m.at("data", path)}
+				}
+				// The server answers the same whether or not there was something.
+				if m.v2 {
+					if _, _, err := a.history(ctx, cl, m, path); err != nil && api.StatusOf(err) != 403 {
+						return err
+					}
+				}
+				if _, err := cl.Do(ctx, req); err != nil {
+					return err
+				}
+				a.note("%s %s in %s", did, show.Clean(path), m.path)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringSliceVar(&versions, "versions", nil, "these `numbers` instead of the current version")
+	c.Flags().BoolVar(&destroy, "destroy", false, "for good: the --versions cannot be brought back")
+	c.Flags().BoolVar(&purge, "purge", false, "for good: the whole secret with its history")
+	return a.mountFlagOf(c)
+}
+
+func (a *app) historyCommand() *cobra.Command {
+	return a.mountFlagOf(&cobra.Command{
+		Use:               "history PATH",
+		Short:             "List the versions of a secret",
+		Args:              exactly(1, "PATH"),
+		ValidArgsFunction: a.completePaths(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			m, err := a.short(cmd.Context(), cl)
+			if err != nil {
+				return err
+			}
+			path := strings.Trim(args[0], "/")
+			versions, current, err := a.history(cmd.Context(), cl, m, path)
+			if err != nil {
+				return err
+			}
+			return a.print(view{
+				doc: document().set("mount", m.path).set("path", path).set("current_version", current).set("versions", versions).json(),
+				people: func(w io.Writer) error {
+					t := show.Table{Header: []string{"Version", "Created", "State"}}
+					for _, v := range slices.Backward(versions) {
+						t.Add(strconv.FormatInt(v.Number, 10), a.when(v.CreatedTime), v.state(current))
+					}
+					return a.table(w, &t)
+				},
+			})
+		},
+	})
+}
+
+// when returns a time as people read it.
+func (a *app) when(text string) string {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return text
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// change is one difference between two versions.
+type change struct {
+	Field string          `json:"field"`
+	Kind  string          `json:"change"` // added, removed or changed
+	Old   *jsontext.Value `json:"old,omitempty"`
+	New   *jsontext.Value `json:"new,omitempty"`
+}
+
+// changes returns what differs between two objects, in the order of fields.
+func changes(before, after jsontext.Value, values bool) []change {
+	old, fresh := map[string]jsontext.Value{}, map[string]jsontext.Value{}
+	var names []string
+	for _, m := range show.Members(before) {
+		old[m.Name] = m.Value
+		names = append(names, m.Name)
+	}
+	for _, m := range show.Members(after) {
+		fresh[m.Name] = m.Value
+		names = append(names, m.Name)
+	}
+	slices.Sort(names)
+	out := []change{}
+	for _, n := range slices.Compact(names) {
+		o, had := old[n]
+		f, has := fresh[n]
+		c := change{Field: n}
+		switch {
+		case !had:
+			c.Kind = "added"
+		case !has:
+			c.Kind = "removed"
+		case same(o, f):
+			continue
+		default:
+			c.Kind = "changed"
+		}
+		if values && had {
+			c.Old = &o
+		}
+		if values && has {
+			c.New = &f
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// same reports whether two JSON values are one when spelled canonically, but
+// for numbers: 1.0 and 1 are stored differently and so differ.
+func same(a, b jsontext.Value) bool {
+	x, y := slices.Clone(a), slices.Clone(b)
+	opts := []jsontext.Options{jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)}
+	return x.Canonicalize(opts...) == nil && y.Canonicalize(opts...) == nil && bytes.Equal(x, y)
+}
+
+func (a *app) diffCommand() *cobra.Command {
+	var with string
+	var values bool
+	c := &cobra.Command{
+		Use:   "diff PATH [OLD [NEW]]",
+		Short: "Compare two versions of a secret, without showing values",
+		Long: `Compare two versions of a secret: the current one with the one before it, with
+version OLD, or version OLD with version NEW. With --with another secret takes
+the place of the older version.
+
+Exit code 0: no difference. 2: they differ. 1: they could not be compared.`,
+		Args:              between(1, 3, "PATH"),
+		ValidArgsFunction: a.completePaths(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			differ, err := a.diff(cmd, args, with, values)
+			switch {
+			case err != nil:
+				return failure{err: err, code: 1, next: nextOf(err)}
+			case differ:
+				return silent(2)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&with, "with", "", "compare with this secret instead of an older version")
+	c.Flags().BoolVar(&values, "show", false, "show the values that differ")
+	return a.mountFlagOf(c)
+}
+
+// nextOf returns the advice that err carries.
+func nextOf(err error) []string {
+	if f, ok := errors.AsType[failure](err); ok {
+		return f.next
+	}
+	return nil
+}
+
+func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) (bool, error) {
+	numbers := make([]int64, 2) // old, new
+	for i, arg := range args[1:] {
+		n, err := strconv.ParseInt(arg, 10, 64)
+		if err != nil || n < 1 {
+			return false, usageError{fmt.Errorf("%q is not the number of a version", show.Clean(arg)), cmd.CommandPath()}
+		}
+		numbers[i] = n
+	}
+	if with != "" && len(args) > 1 {
+		return false, usageError{errors.New("--with compares current versions, so no numbers go with it"), cmd.CommandPath()}
+	}
+	ctx := cmd.Context()
+	cl, err := a.client()
+	if err != nil {
+		return false, err
+	}
+	m, err := a.short(ctx, cl)
+	if err != nil {
+		return false, err
+	}
+	path := strings.Trim(args[0], "/")
+	other := path
+	if with != "" {
+		other = strings.Trim(with, "/")
+	} else if numbers[0] == 0 {
+		if numbers[0], numbers[1], err = a.lastTwo(ctx, cl, m, path); err != nil {
+			return false, err
+		}
+	}
+	before, err := a.read(ctx, cl, m, other, numbers[0])
+	if err != nil {
+		return false, err
+	}
+	after, err := a.read(ctx, cl, m, path, numbers[1])
+	if err != nil {
+		return false, err
+	}
+	diffs := changes(before.data, after.data, values)
+	doc := document().set("mount", m.path).
+		set("old", new(object).set("path", other).set("version", before.version)).
+		set("new", new(object).set("path", path).set("version", after.version)).
+		set("changes", diffs)
+	err = a.print(view{doc: doc.json(), people: func(w io.Writer) error {
+		if len(diffs) == 0 {
+			a.note("no difference between version %d of %s and version %d of %s", before.version, show.Clean(other), after.version, show.Clean(path))
+			return nil
+		}
+		a.note("from version %d of %s to version %d of %s:", before.version, show.Clean(other), after.version, show.Clean(path))
+		t := show.Table{Header: []string{"Change", "Field"}}
+		if values {
+			t.Header = append(t.Header, "Old", "New")
+		}
+		for _, d := range diffs {
+			row := []string{d.Kind, d.Field}
+			if values {
+				row = append(row, optional(d.Old), optional(d.New))
+			}
+			t.Add(row...)
+		}
+		return a.table(w, &t)
+	}})
+	return len(diffs) > 0, err
+}
+
+func optional(v *jsontext.Value) string {
+	if v == nil {
+		return ""
+	}
+	return show.Text(*v)
+}
+
+// lastTwo returns the current version and the newest before it that can be read.
+func (a *app) lastTwo(ctx context.Context, c *api.Client, m mountInfo, path string) (old, current int64, err error) {
+	versions, current, err := a.history(ctx, c, m, path)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, v := range slices.Backward(versions) {
+		if v.Number < current && !v.Destroyed && v.DeletionTime == "" {
+			return v.Number, current, nil
+		}
+	}
+	return 0, 0, failure{err: fmt.Errorf("%s has no older version that can be read", show.Clean(path)), code: 2, next: []string{"rotunda history" + a.mountFlag() + " " + show.Shell(path)}}
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var to int64
+	c := &cobra.Command{
+		Use:   "rollback PATH [--to VERSION]",
+		Short: "Make an older version of a secret the current one again",
+		Long: `Store the value of an older version as a new version. Without --to it is the
+newest before the current one that can be read. Nothing is taken out of the
+history.`,
+		Args:              exactly(1, "PATH"),
+		ValidArgsFunction: a.completePaths(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			m, err := a.short(ctx, cl)
+			if err != nil {
+				return err
+			}
+			path := strings.Trim(args[0], "/")
+			old, current, err := a.lastTwo(ctx, cl, m, path)
+			if to != 0 {
+				_, current, err = a.history(ctx, cl, m, path)
+				old = to
+			}
+			if err != nil {
+				return err
+			}
+			s, err := a.read(ctx, cl, m, path, old)
+			if err != nil {
+				return err
+			}
+			v, _, err := a.write(ctx, cl, m, path, object(show.Members(s.data)), &current)
+			if err != nil {
+				return err
+			}
+			return a.saved(m, path, v, "", false, fmt.Sprintf("Brought back version %d of", old))
+		},
+	}
+	c.Flags().Int64Var(&to, "to", 0, "the `version` to bring back")
+	return a.mountFlagOf(c)
+}
+
+// completePaths completes the names of secrets, for the first n arguments or,
+// where n is negative, for all. It asks the server, and never for values.
+func (a *app) completePaths(n int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		const none = cobra.ShellCompDirectiveNoFileComp
+		if n >= 0 && len(args) >= n {
+			return nil, none
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+		defer cancel()
+		cl, err := a.client()
+		if err != nil {
+			return nil, none
+		}
+		m, err := a.short(ctx, cl)
+		if err != nil {
+			return nil, none
+		}
+		dir := typed[:strings.LastIndex(typed, "/")+1]
+		keys, err := a.list(ctx, cl, m, dir)
+		if err != nil {
+			return nil, none
+		}
+		var out []string
+		for _, k := range keys {
+			if strings.HasPrefix(dir+k, typed) && show.Clean(k) == k {
+				out = append(out, dir+k)
+			}
+		}
+		return out, none | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// atLeast, atMost, exactly and between check the number of arguments.
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usageError{fmt.Errorf("%s is missing: %s", what, c.UseLine()), c.CommandPath()}
+		}
+		return nil
+	}
+}
+
+func atMost(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usageError{fmt.Errorf("there are too many arguments: %s", c.UseLine()), c.CommandPath()}
+		}
+		return nil
+	}
+}
+
+func between(low, high int, what string) cobra.PositionalArgs {
+	return cobra.MatchAll(atLeast(low, what), atMost(high))
+}
+
+func exactly(n int, what string) cobra.PositionalArgs { return between(n, n, what) }
