@@ -178,6 +178,7 @@ var semver = regexp.MustCompile(`^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[
 
 // check looks at what one field alone does not show.
 func (d *decoder) check(s *Server) {
+	s.Limits.unbind()
 	whole := d.where[""]
 	if len(s.Listeners) == 0 {
 		d.bad(whole, `a server needs a listener: listener "tcp" { address = "127.0.0.1:8200" … }`)

@@ -161,7 +161,9 @@ type Telemetry struct {
 }
 
 // Limits bounds requests and what is kept. Every default is a bound that
-// ordinary use does not meet.
+// ordinary use does not meet. Where the file says 0 for no bound, the field is
+// negative, as those take it whom it bounds; the two rates that are 0 by
+// default stay so.
 type Limits struct {
 	Connections       int           `hcl:"connections" default:"20000" min:"1" doc:"Connections at once."`
 	ConnectionsPerIP  int           `hcl:"connections_per_ip" default:"500" min:"1" doc:"Connections at once from one address."`
@@ -215,6 +217,19 @@ type Limits struct {
 
 	DialTimeout time.Duration `hcl:"dial_timeout" default:"5s" min:"1" doc:"Time to reach another server."`
 	DialReply   Size          `hcl:"dial_reply" default:"1MiB" min:"1024" doc:"Bytes of another server's answer."`
+}
+
+// unbind makes the zeros that stand for no bound negative.
+func (l *Limits) unbind() {
+	if l.BodyRate == 0 {
+		l.BodyRate = -1
+	}
+	if l.LoginRate == 0 {
+		l.LoginRate = -1
+	}
+	if l.AccountFailures == 0 {
+		l.AccountFailures = -1
+	}
 }
 
 // Warning is something in the file that has no effect.

@@ -211,6 +211,14 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func TestNoBoundIsNegative(t *testing.T) {
+	t.Parallel()
+	s, _, err := conf.Parse("r.hcl", small+"limits { body_rate = 0 login_rate = 0 account_failures = 0 }")
+	if l := s.Limits; err != nil || l.BodyRate >= 0 || l.LoginRate >= 0 || l.AccountFailures >= 0 || l.TokenRate != 0 {
+		t.Errorf("Parse = %+v, %v; want negative bounds", s.Limits, err)
+	}
+}
+
 func TestSecretRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
