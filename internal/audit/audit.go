@@ -52,11 +52,26 @@ type Config struct {
 }
 
 // Sink keeps records somewhere else. It gets every record in order, and some
-// twice after a crash: Seq tells them apart.
+// twice after a crash: Seq tells them apart. One goroutine calls it.
 type Sink interface {
-	// Write returns nil once the record is kept. After an error it is called
-	// again with the same record.
+	// Write takes a record.
 	Write(ctx context.Context, r *Record) error
 
+	// Flush returns nil once every record that was written is kept for good.
+	// It is called when there is nothing to write, and once a second. After an
+	// error, of this or of Write, every record since the last Flush that
+	// returned nil is written again.
+	Flush(ctx context.Context) error
+
 	Close() error
+}
+
+// SinkConfig is a sink as an operator defines it.
+type SinkConfig struct {
+	Name        string            `json:"name"` // one path segment: "file"
+	Kind        string            `json:"kind"` // "file"
+	Description string            `json:"description,omitzero"`
+	Options     map[string]string `json:"options,omitempty"`
+	Local       bool              `json:"local,omitzero"`
+	Declared    bool              `json:"-"` // in the configuration, which alone can change it
 }

@@ -26,7 +26,7 @@ const (
 	sinkPrefix = "sink-"
 	sinkSuffix = ".pos"
 
-	saveEvery  = time.Second
+	flushEvery = time.Second
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
 )
@@ -63,6 +63,7 @@ type feed struct {
 	at     atomic.Uint64 // sequence of the last record that the sink has
 	saved  uint64
 	cancel context.CancelFunc
+	step   chan struct{} // at has moved
 	done   chan struct{}
 }
 
@@ -82,7 +83,7 @@ func (j *Journal) Feed(name string, sink Sink) error {
 	if j.feeds[name] != nil {
 		return fault.New(fault.Exists, "a sink named %q is fed already", name)
 	}
-	f := &feed{j: j, name: name, sink: sink, done: make(chan struct{})}
+	f := &feed{j: j, name: name, sink: sink, step: make(chan struct{}, 1), done: make(chan struct{})}
 	b, err := readAll(j.disk, sinkFile(name))
 	seq, ok := parseSinkPosition(b)
 	switch {
@@ -173,8 +174,9 @@ func (j *Journal) closeFeeds(ctx context.Context) {
 	head := j.main.status().head.seq
 	for _, f := range feeds {
 		for f.at.Load() < head && ctx.Err() == nil {
-			if !f.waitFor(ctx, head) {
-				break
+			select {
+			case <-f.step:
+			case <-ctx.Done():
 			}
 		}
 		f.cancel()
@@ -183,63 +185,92 @@ func (j *Journal) closeFeeds(ctx context.Context) {
 	}
 }
 
-// waitFor waits a moment for the sink to have the record with sequence seq.
-func (f *feed) waitFor(ctx context.Context, seq uint64) bool {
-	for range 100 {
-		if f.at.Load() >= seq {
-			return true
-		}
-		t := time.NewTimer(10 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return false
-		}
-	}
-	return false
-}
-
 func (f *feed) run(ctx context.Context) {
 	defer close(f.done)
 	rd := f.j.Reader()
-	savedAt := f.j.c.Clock.Now()
 	wait := retryFirst
-	for ctx.Err() == nil {
-		err := rd.Tail(ctx, f.at.Load()+1, func(r *Record) error {
-			if err := f.sink.Write(ctx, r); err != nil {
-				return err
-			}
-			f.at.Store(r.Seq)
-			wait = retryFirst
-			if now := f.j.c.Clock.Now(); now.Sub(savedAt) >= saveEvery {
-				savedAt = now
-				f.save()
-			}
-			return nil
-		})
+	for {
+		err := f.feed(ctx, rd, func() { wait = retryFirst })
 		if ctx.Err() != nil {
 			break
 		}
 		f.j.complain("feeding the audit sink "+f.name, err)
+		f.at.Store(f.saved) // what was not flushed may be lost
 		if f.j.c.Clock.Wait(ctx, f.j.c.Clock.Now().Add(wait)) != nil {
 			break
 		}
 		wait = min(2*wait, retryMost)
 	}
-	f.save()
+	f.j.complain("flushing the audit sink "+f.name, f.flush(context.WithoutCancel(ctx)))
 }
 
-func (f *feed) save() {
+// feed brings the sink up to date and keeps it there until something fails.
+func (f *feed) feed(ctx context.Context, rd *Reader, works func()) error {
+	flushAt := f.j.c.Clock.Now().Add(flushEvery)
+	for {
+		for r, err := range rd.Records(ctx, f.at.Load()+1) {
+			if err == nil {
+				err = f.sink.Write(ctx, r)
+			}
+			if err != nil {
+				return err
+			}
+			f.at.Store(r.Seq)
+			f.moved()
+			if now := f.j.c.Clock.Now(); !now.Before(flushAt) {
+				flushAt = now.Add(flushEvery)
+				if err := f.flush(ctx); err != nil {
+					return err
+				}
+				works()
+			}
+		}
+		if f.at.Load() == f.saved {
+			if err := f.j.main.beyond(ctx, f.saved); err != nil {
+				return err
+			}
+			flushAt = f.j.c.Clock.Now().Add(flushEvery)
+			continue
+		}
+		short, cancel := context.WithTimeout(ctx, flushEvery)
+		err := f.j.main.beyond(short, f.at.Load())
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			if err := f.flush(ctx); err != nil {
+				return err
+			}
+			works()
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// moved wakes who waits for the sink.
+func (f *feed) moved() {
+	select {
+	case f.step <- struct{}{}:
+	default:
+	}
+}
+
+// flush makes what the sink has durable there, and then that it has it.
+func (f *feed) flush(ctx context.Context) error {
 	at := f.at.Load()
 	if at == f.saved {
-		return
+		return nil
+	}
+	if err := f.sink.Flush(ctx); err != nil {
+		return err
 	}
 	if err := f.j.disk.Replace(sinkFile(f.name), sinkPosition(at)); err != nil {
-		f.j.complain("keeping where an audit sink stands", err)
-		return
+		return fmt.Errorf("keeping where a sink stands: %w", err)
 	}
 	f.saved = at
+	return nil
 }
 
 // Lag returns how many durable records the sink called name does not have.
