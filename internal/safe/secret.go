@@ -113,9 +113,6 @@ func (v *Version) State(at time.Time) State {
 // Path returns where x is.
 func (x *Secret) Path() string { return x.path }
 
-// IsNew reports whether x has not been saved yet.
-func (x *Secret) IsNew() bool { return x.fresh }
-
 // Current returns the version in use; nil if there is none.
 func (x *Secret) Current() *Version { return x.Labelled(Current) }
 

@@ -17,6 +17,7 @@ import (
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/safe"
 	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/wire"
 )
 
@@ -465,6 +466,84 @@ func TestListFiltered(t *testing.T) {
 	c.May = nil
 	_, err := enginetest.DoAs(t.Context(), m.Rig, c, kv.List, kv.ListIn{Filter: true})
 	m.wantFault(err, fault.NotFound, "")
+}
+
+// A mount can have its lists filtered always.
+func TestListFilterOfAMount(t *testing.T) {
+	for version, write := range map[string]func(mount, string){
+		"1": func(m mount, path string) {
+			_, err := enginetest.Do(t.Context(), m.Rig, kv.Write1, kv.WriteIn1{Path: path, Data: object(`{"x":1}`)})
+			m.ok(err)
+		},
+		"2": func(m mount, path string) { m.mustWrite(path, `{"x":1}`) },
+	} {
+		m := mount{enginetest.New(t, kv.Kind, map[string]string{"version": version, "list_filter": "true"}), t}
+		for _, p := range []string{"a", "b", "d/x", "e/x"} {
+			write(m, p)
+		}
+		c := m.Call()
+		c.May = func(v op.Verb, resource string) bool {
+			switch resource {
+			case "mount/b", "mount/data/b":
+				return v == op.Read
+			case "mount/d/", "mount/metadata/d/":
+				return v == op.List
+			}
+			return false
+		}
+		d := kv.List
+		if version == "1" {
+			d = kv.List1
+		}
+		out, err := enginetest.DoAs(t.Context(), m.Rig, c, d, kv.ListIn{})
+		m.ok(err)
+		wantSame(t, "version "+version, out, kv.ListOut{Keys: []string{"b", "d/"}})
+		if version == "1" {
+			continue
+		}
+		detailed, err := enginetest.DoAs(t.Context(), m.Rig, c, kv.ListDetailed, kv.ListIn{})
+		m.ok(err)
+		wantSame(t, "detailed", detailed.Keys, []string{"d/"})
+	}
+}
+
+// Damage in the store is an error that says nothing, and is never taken for a
+// secret that is not there.
+func TestDamage(t *testing.T) {
+	for _, table := range []byte{'s', 'd', 'c'} {
+		r := newMount(t)
+		r.mustWrite("a", `{"x":1}`)
+		r.ok(r.config(kv.ConfigIn{MaxVersions: ptr(2)}))
+		changes, err := r.Raw.Changes(t.Context(), 1)
+		r.ok(err)
+		r.ok(r.Raw.Update(t.Context(), storage.Locks{}, func(tx storage.Tx) error {
+			for _, scope := range changes.Scopes {
+				if scope[0] != table || len(scope) < 37 {
+					continue
+				}
+				items, _, err := tx.Scan(scope, "", "", 0)
+				if err != nil {
+					return err
+				}
+				for _, it := range items {
+					it.Value[len(it.Value)-1] ^= 1
+					tx.Put(storage.Key{Scope: scope, Row: it.Row}, it.Value)
+				}
+			}
+			return nil
+		}))
+		switch table {
+		case 's':
+			_, _, err = r.read("a", 0)
+		case 'd':
+			_, err = r.list(kv.ListIn{})
+		case 'c':
+			_, err = r.write("a", `{}`, kv.Options{})
+		}
+		if !errors.Is(err, storage.ErrCorrupt) || fault.KindOf(err) != fault.Internal {
+			t.Errorf("damage in table %q: %v; want ErrCorrupt, Internal", table, err)
+		}
+	}
 }
 
 func TestListDetailed(t *testing.T) {

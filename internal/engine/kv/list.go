@@ -166,15 +166,17 @@ func (m *mounted) listDetailed(ctx context.Context, c *op.Call, in ListIn) (Deta
 			return err
 		}
 		for _, n := range names {
-			readable := c.May != nil && c.May(op.Read, string(c.Mount.Path)+"metadata/"+dir+n)
-			if strings.HasSuffix(n, "/") {
-				readable = false
+			isDir := strings.HasSuffix(n, "/")
+			verb := op.Read
+			if isDir {
+				verb = op.List
 			}
-			if (m.filter || in.Filter) && !readable && !strings.HasSuffix(n, "/") {
+			visible := c.May != nil && c.May(verb, string(c.Mount.Path)+"metadata/"+dir+n)
+			if (m.filter || in.Filter) && !visible {
 				continue
 			}
 			out.Keys = append(out.Keys, n)
-			if !readable {
+			if isDir || !visible {
 				continue
 			}
 			x, err := m.safe.Find(r, dir+n)
