@@ -20,6 +20,9 @@ type Fake struct {
 	// every token in. The empty token is never asked about.
 	Allow func(token string, ask op.Ask) error
 
+	once   sync.Once
+	routes []*op.Routes // of each mount; set once
+
 	mu      sync.Mutex // guards what follows
 	handled []door.Request
 	refused []Refusal
@@ -46,7 +49,12 @@ func (f *Fake) Refusals() []Refusal {
 }
 
 func (f *Fake) find(verb op.Verb, path name.Path) (op.Op, op.Mount, []op.Arg, error) {
-	for _, m := range f.Mounts {
+	f.once.Do(func() {
+		for _, m := range f.Mounts {
+			f.routes = append(f.routes, op.NewRoutes(m.Ops))
+		}
+	})
+	for i, m := range f.Mounts {
 		rest, ok := cut(path.Dir(), m.Mount.Path)
 		if !ok {
 			continue
@@ -54,7 +62,7 @@ func (f *Fake) find(verb op.Verb, path name.Path) (op.Op, op.Mount, []op.Arg, er
 		if !path.IsDir() && len(rest) > 0 {
 			rest = rest[:len(rest)-1]
 		}
-		o, args, err := op.NewRoutes(m.Ops).Match(verb, rest)
+		o, args, err := f.routes[i].Match(verb, rest)
 		return o, m.Mount, args, err
 	}
 	return op.Op{}, op.Mount{}, nil, fault.New(fault.NoRoute, "no handler for route %q. route entry not found.", string(path))

@@ -183,10 +183,10 @@ func (q *request) parseHeaders() error {
 // parseToken finds the caller's token. Two of them that differ are refused: a
 // proxy that looked at the one must not be answered for the other.
 func (q *request) parseToken(head http.Header) error {
-	several := fault.New(fault.Invalid, "a request carries at most one token")
+	several := func() error { return fault.New(fault.Invalid, "a request carries at most one token") }
 	own, auth := head["X-Vault-Token"], head["Authorization"]
 	if len(own) > 1 || len(auth) > 1 {
-		return several
+		return several()
 	}
 	var found string
 	if len(own) == 1 {
@@ -197,7 +197,7 @@ func (q *request) parseToken(head http.Header) error {
 		if strings.EqualFold(scheme, "Bearer") {
 			token = strings.TrimSpace(token)
 			if found != "" && token != "" && token != found {
-				return several
+				return several()
 			}
 			if found == "" {
 				found = token
