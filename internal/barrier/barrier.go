@@ -34,6 +34,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/memory"
@@ -140,7 +141,6 @@ func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas [
 	if err != nil {
 		return err
 	}
-	sealed := ring.seal(root)
 	locks := storage.Locks{Own: []string{keyringScope, KeyScope(Core), KeyScope(Tokens)}}
 	err = raw.Update(ctx, locks, func(tx storage.Tx) error {
 		found, err := tx.GetMany([]storage.Key{{Scope: keyringScope, Row: keyringRow}, {Scope: keyringScope, Row: sealRow}})
@@ -150,7 +150,8 @@ func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas [
 		if found[0] != nil || found[1] != nil {
 			return ErrInitialized
 		}
-		tx.Put(storage.Key{Scope: keyringScope, Row: keyringRow}, bytes.Clone(sealed))
+		ring.terms[0].since = tx.Now()
+		tx.Put(storage.Key{Scope: keyringScope, Row: keyringRow}, ring.seal(root))
 		tx.Put(storage.Key{Scope: keyringScope, Row: sealRow}, bytes.Clone(slots))
 		for _, id := range []SpaceID{Core, Tokens} {
 			tx.Put(storage.Key{Scope: KeyScope(id), Row: keyRow}, ring.newRecord(id))
@@ -292,6 +293,19 @@ func (b *Barrier) Raw() storage.Store {
 
 // Memory says how the memory is protected in which the root key is.
 func (b *Barrier) Memory() memory.Kind { return b.pages.Kind() }
+
+// Term returns the number of the term whose key wraps the keys of spaces, and
+// since when it does.
+func (b *Barrier) Term() (term int, since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.ring.terms {
+		if t.term == b.ring.term {
+			since = t.since
+		}
+	}
+	return int(b.ring.term), since
+}
 
 // MAC returns the HMAC-SHA256 of parts, each with its length, under the lookup key of p.
 func (b *Barrier) MAC(p Purpose, parts ...[]byte) [32]byte {

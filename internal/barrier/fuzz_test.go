@@ -19,7 +19,7 @@ func FuzzParseKeyring(f *testing.F) {
 	f.Cleanup(func() { _ = pages.Close() })
 	k := newKeyring(&pages, [16]byte{1, 2, 3})
 	f.Add(k.encode())
-	k.terms = append(k.terms, termKey{7, pages.Hold(make([]byte, 32))})
+	k.terms = append(k.terms, termKey{term: 7, key: pages.Hold(make([]byte, 32))})
 	k.lookups = append(k.lookups, lookupKey{9, 1, pages.Hold(make([]byte, 32))})
 	f.Add(k.encode())
 	f.Add([]byte(ringMagic))

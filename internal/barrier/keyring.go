@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"time"
 
 	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/memory"
@@ -17,7 +18,7 @@ import (
 // keyring is what the root key wraps:
 //
 //	"rtkr" | format 1 | cluster id 16 | seal generation 8 | current term 4
-//	| count 2 | { term 4 | key 32 }               ascending by term
+//	| count 2 | { term 4 | since 8 | key 32 }     ascending by term; since in seconds since 1970
 //	| count 2 | { purpose 1 | generation 4 | key 32 } ascending
 //
 // Of a purpose, the highest generation is the current one.
@@ -30,8 +31,9 @@ type keyring struct {
 }
 
 type termKey struct {
-	term uint32
-	key  secret.Bytes
+	term  uint32
+	since time.Time
+	key   secret.Bytes
 }
 
 type lookupKey struct {
@@ -54,7 +56,7 @@ func newKeyring(pages *memory.Pages, cluster [16]byte) keyring {
 		defer clear(k)
 		return pages.Hold(k)
 	}
-	k := keyring{cluster: cluster, generation: 1, term: 1, terms: []termKey{{1, hold()}}}
+	k := keyring{cluster: cluster, generation: 1, term: 1, terms: []termKey{{term: 1, key: hold()}}}
 	for p := ForTokens; p <= forDerive; p++ {
 		k.lookups = append(k.lookups, lookupKey{p, 1, hold()})
 	}
@@ -66,7 +68,7 @@ func ringAAD(cluster [16]byte) aead.AAD {
 }
 
 func (k *keyring) encode() []byte {
-	b := make([]byte, 0, len(ringMagic)+33+36*len(k.terms)+37*len(k.lookups))
+	b := make([]byte, 0, len(ringMagic)+33+44*len(k.terms)+37*len(k.lookups))
 	put := func(key secret.Bytes) {
 		_ = key.Use(func(plain []byte) error {
 			b = append(b, plain...)
@@ -80,6 +82,7 @@ func (k *keyring) encode() []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(k.terms))) //nolint:gosec // G115: at most maxRingKeys
 	for _, t := range k.terms {
 		b = binary.BigEndian.AppendUint32(b, t.term)
+		b = binary.BigEndian.AppendUint64(b, uint64(t.since.Unix())) //nolint:gosec // G115: read back as it was
 		put(t.key)
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(k.lookups))) //nolint:gosec // G115: at most maxRingKeys
@@ -125,7 +128,7 @@ func parseKeyring(pages *memory.Pages, b []byte) (keyring, error) {
 	k.generation = d.u64()
 	k.term = d.u32()
 	for range d.count(maxRingKeys) {
-		t := termKey{d.u32(), pages.Hold(d.next(aead.KeySize))}
+		t := termKey{d.u32(), time.Unix(int64(d.u64()), 0).UTC(), pages.Hold(d.next(aead.KeySize))} //nolint:gosec // G115: written from a time
 		if n := len(k.terms); n > 0 && k.terms[n-1].term >= t.term {
 			d.bad = true
 		}
