@@ -58,8 +58,8 @@ func (h *Hasher) quoted(dst, b []byte) []byte {
 // secret is its keyed hash. It is a list of what may be seen, and everything
 // else is hashed, types that it does not know included. Seen are numbers,
 // booleans, times, durations, names ([name.Name], [name.Path]), the names of
-// fields and the keys of maps, and strings in fields tagged audit:"clear". Of
-// a [secret.JSON] the keys are seen and every scalar is hashed as its text, so
+// fields and the keys of maps, and strings in fields tagged audit:"clear"; of
+// a field tagged audit:"count", how many items it has and nothing else. Of a [secret.JSON] the keys are seen and every scalar is hashed as its text, so
 // that a value is found where it is the only one that is known.
 //
 // What would be longer than 64 KiB is its length and its hash.
@@ -443,6 +443,7 @@ type field struct {
 	index []int
 	name  string
 	clear bool
+	count bool // only how many it has
 	omit  bool // where it is zero
 }
 
@@ -474,6 +475,10 @@ func (h *Hasher) structPlan(t reflect.Type) plan {
 			}
 			dst, _ = jsontext.AppendQuote(dst, f.name)
 			dst = append(dst, ':')
+			if f.count {
+				dst = strconv.AppendInt(dst, int64(length(fv)), 10)
+				continue
+			}
 			dst = h.plan(fv.Type())(h, dst, fv, f.clear, depth+1)
 		}
 		return append(dst, '}')
@@ -499,7 +504,7 @@ func structFields(t reflect.Type, index []int, seen map[reflect.Type]bool) []fie
 		if !sf.IsExported() {
 			continue
 		}
-		f := field{index: at, name: jsonName, clear: sf.Tag.Get("audit") == "clear"}
+		f := field{index: at, name: jsonName, clear: sf.Tag.Get("audit") == "clear", count: sf.Tag.Get("audit") == "count"}
 		f.omit = strings.Contains(opts, "omitzero") || strings.Contains(opts, "omitempty")
 		if hasTag && jsonName == "-" || f.name == "" {
 			f.name = firstOf(sf.Tag.Get("path"), sf.Tag.Get("query"), sf.Tag.Get("body"), snake(sf.Name))
@@ -528,6 +533,15 @@ func embeddedStruct(sf reflect.StructField) reflect.Type {
 		return nil
 	}
 	return t
+}
+
+func length(v reflect.Value) int {
+	switch v.Kind() {
+	case reflect.Slice, reflect.Array, reflect.Map, reflect.String:
+		return v.Len()
+	default:
+		return 0
+	}
 }
 
 func firstOf(names ...string) string {

@@ -408,12 +408,14 @@ func (m *matcher) matches(r *Record) bool {
 // holds reports whether v has the string s in it.
 func holds(v jsontext.Value, s string) bool { return bytes.Contains(v, quote(nil, s)) }
 
+var errStopped = errors.New("audit: the journal of a stopped node has no more to come")
+
 // Tail calls fn with the records of a live journal from the sequence from on,
 // those that there are and those that come, until ctx ends or the journal is
 // closed. From 0 it begins with what comes.
 func (r *Reader) Tail(ctx context.Context, from uint64, fn func(*Record) error) error {
 	if r.tape == nil {
-		return errors.New("audit: the journal of a stopped node has no more to come")
+		return errStopped
 	}
 	if from == 0 {
 		from = r.tape.status().head.seq + 1
@@ -432,6 +434,42 @@ func (r *Reader) Tail(ctx context.Context, from uint64, fn func(*Record) error) 
 			return err
 		}
 	}
+}
+
+// Summary is what a journal holds, as its headers say.
+type Summary struct {
+	Journal     [16]byte
+	First, Last uint64 // Last is 0 where the node is stopped: Verify finds it
+	Segments    int
+	Bytes       int64
+}
+
+// Summary returns what the journal holds without reading its records.
+func (r *Reader) Summary(ctx context.Context) (Summary, error) {
+	e, err := r.extent(ctx)
+	s := Summary{Journal: e.journal, Segments: len(e.segments), Last: e.head.seq}
+	for i := range e.segments {
+		if i == 0 {
+			s.First = e.segments[0].first
+		}
+		s.Bytes += e.segments[i].end
+	}
+	return s, err
+}
+
+// Last returns the sequence of the last durable record of a live journal.
+func (r *Reader) Last(ctx context.Context) (uint64, error) {
+	e, err := r.extent(ctx)
+	return e.head.seq, err
+}
+
+// Beyond returns when a live journal has a durable record behind the one with
+// sequence seq.
+func (r *Reader) Beyond(ctx context.Context, seq uint64) error {
+	if r.tape == nil {
+		return errStopped
+	}
+	return r.tape.beyond(ctx, seq)
 }
 
 // beyond returns when there is a durable record behind the one with sequence seq.

@@ -1,0 +1,487 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/op"
+	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/wire"
+)
+
+// Sinks makes and ends the sinks of the audit log. The journal is none of them:
+// it is always there.
+type Sinks interface {
+	// Declared returns the sinks of the configuration.
+	Declared() []audit.SinkConfig
+	// Check reports a sink that the API must not define, as a fault of kind Invalid.
+	Check(audit.SinkConfig) error
+	// Start opens a sink and feeds it. The error is a fault of kind Invalid
+	// where the sink cannot be opened.
+	Start(audit.SinkConfig) error
+	// Stop ends a sink and forgets where it stood. One that is not there is
+	// not an error.
+	Stop(name string) error
+}
+
+// Sinks that the API has enabled are one row of the core space:
+//
+//	scope "a", row "sinks": JSON
+//	  {"format":1,"sinks":[{"name":"file","kind":"file","options":{…}}, …]}
+const (
+	sinkScope  = "a"
+	sinkRow    = "sinks"
+	sinkFormat = 1
+	maxSinks   = 64
+)
+
+type sinkTable struct {
+	Format int                `json:"format"`
+	Sinks  []audit.SinkConfig `json:"sinks"`
+}
+
+func readSinks(r storage.Reader) ([]audit.SinkConfig, error) {
+	b, err := r.Get(storage.Key{Scope: sinkScope, Row: sinkRow})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit sinks: %w", err)
+	}
+	var t sinkTable
+	if err := json.Unmarshal(b, &t); err != nil {
+		return nil, fmt.Errorf("decoding the audit sinks: %w: %w", storage.ErrCorrupt, err)
+	}
+	if t.Format != sinkFormat {
+		return nil, fmt.Errorf("decoding the audit sinks: format %d: %w", t.Format, storage.ErrNewer)
+	}
+	return t.Sinks, nil
+}
+
+func writeSinks(tx storage.Tx, sinks []audit.SinkConfig) error {
+	slices.SortFunc(sinks, func(a, b audit.SinkConfig) int { return strings.Compare(a.Name, b.Name) })
+	b, err := json.Marshal(sinkTable{sinkFormat, sinks}, json.Deterministic(true))
+	if err != nil {
+		return fmt.Errorf("encoding the audit sinks: %w", err)
+	}
+	tx.Put(storage.Key{Scope: sinkScope, Row: sinkRow}, b)
+	return nil
+}
+
+// StartSinks starts the sinks of the configuration and those that the API has
+// enabled, and lets go of what the journal keeps for others. One of the
+// configuration that cannot be started is an error. One of the API is a
+// warning: the journal keeps its records until it can be.
+func StartSinks(ctx context.Context, p *Parts) error {
+	var enabled []audit.SinkConfig
+	err := p.Core.View(ctx, func(r storage.Reader) (err error) {
+		enabled, err = readSinks(r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, c := range p.Sinks.Declared() {
+		wanted[c.Name] = true
+		if err := p.Sinks.Start(c); err != nil {
+			return fmt.Errorf("starting audit sink %q of the configuration: %w", c.Name, err)
+		}
+	}
+	for _, c := range enabled {
+		if wanted[c.Name] {
+			p.Log.LogAttrs(ctx, slog.LevelWarn, "an audit sink of the configuration stands in the place of one that was enabled", slog.String("sink", c.Name))
+			continue
+		}
+		wanted[c.Name] = true
+		if err := p.Sinks.Start(c); err != nil {
+			p.Log.LogAttrs(ctx, slog.LevelError, "an audit sink cannot be started; its records wait in the journal", slog.String("sink", c.Name), slog.Any("cause", err))
+		}
+	}
+	feeds, err := p.Journal.Feeds()
+	if err != nil {
+		return err
+	}
+	for name := range feeds {
+		if !wanted[name] {
+			if err := p.Journal.Unfeed(name); err != nil {
+				return fmt.Errorf("forgetting audit sink %q: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// SinkInfo is a sink as clients see it.
+type SinkInfo struct {
+	Description string            `json:"description" audit:"clear"`
+	Local       bool              `json:"local"`
+	Options     map[string]string `json:"options"`
+	Path        string            `json:"path" audit:"clear"`
+	Type        string            `json:"type" audit:"clear"`
+}
+
+// SinkMap is a set of sinks under their paths.
+type SinkMap map[string]SinkInfo
+
+type sinkPathIn struct {
+	Path string `path:"path" audit:"clear" doc:"Name of the sink."`
+}
+
+type sinkEnableIn struct {
+	Path        string   `path:"path" audit:"clear" doc:"Name of the sink."`
+	Type        string   `json:"type" audit:"clear" doc:"Kind of sink: file."`
+	Description string   `json:"description" audit:"clear" doc:"What the sink is for, for people."`
+	Options     wire.Map `json:"options" doc:"Of a file: file_path, mode, hmac_accessor, format."`
+	Local       bool     `json:"local" doc:"Kept for clients; every sink is local."`
+}
+
+type auditHashIn struct {
+	Path  string `path:"path" audit:"clear" doc:"Name of a sink, or journal."`
+	Input string `json:"input" doc:"What is to be hashed."`
+}
+
+type auditHashOut struct {
+	Hash string `json:"hash" audit:"clear"`
+}
+
+type journalOut struct {
+	JournalID string            `json:"journal_id" audit:"clear"`
+	First     uint64            `json:"first_sequence"`
+	Last      uint64            `json:"last_sequence"`
+	Segments  int               `json:"segments"`
+	Bytes     int64             `json:"bytes"`
+	Sinks     map[string]uint64 `json:"sinks" doc:"Sequence of the last record that each sink has."`
+}
+
+type searchIn struct {
+	Actor       string        `json:"actor" audit:"clear" doc:"Accessor, display name or entity of who asked."`
+	Path        string        `json:"path" audit:"clear" doc:"What the path of the record begins with."`
+	Op          string        `json:"op" audit:"clear" doc:"Name of an operation."`
+	Kind        string        `json:"kind" audit:"clear" doc:"request, intent, outcome or event."`
+	Outcome     string        `json:"outcome" audit:"clear" doc:"ok, unknown, or the kind of a failure."`
+	RequestID   string        `json:"request_id" audit:"clear" doc:"Id of a request."`
+	Hash        string        `json:"hash" audit:"clear" doc:"A keyed hash that is in the request or the answer, as sys/audit-hash returns it."`
+	From        string        `json:"from" audit:"clear" doc:"Earliest time, in RFC 3339."`
+	To          string        `json:"to" audit:"clear" doc:"First time that is too late, in RFC 3339."`
+	OldestFirst bool          `json:"oldest_first" doc:"Begin with the oldest record, where the newest comes first."`
+	After       uint64        `json:"after" doc:"Sequence of a record: only those behind it, in the order of the search."`
+	Limit       int           `json:"limit" doc:"Number of records; 100 where there is none, at most 1000."`
+	Wait        wire.Duration `json:"wait" doc:"Where no record is found, wait for one up to this long, at most 30s; oldest first. Searches like this one are left out."`
+}
+
+type searchOut struct {
+	Records []jsontext.Value `json:"records" audit:"count"`
+	Last    uint64           `json:"last" doc:"Sequence of the last of them, to go on after."`
+}
+
+type verifyOut struct {
+	Whole    bool           `json:"whole"`
+	Records  uint64         `json:"records"`
+	First    uint64         `json:"first_sequence"`
+	Last     uint64         `json:"last_sequence"`
+	Segments int            `json:"segments"`
+	Bytes    int64          `json:"bytes"`
+	Chain    string         `json:"chain" audit:"clear" doc:"Chain value after the last record."`
+	Damage   *journalDamage `json:"damage,omitzero"`
+}
+
+type journalDamage struct {
+	Segment string `json:"segment" audit:"clear"`
+	Offset  int64  `json:"offset"`
+	Seq     uint64 `json:"sequence"`
+	What    string `json:"what" audit:"clear"`
+}
+
+const (
+	searchName  = "system.audit-journal.search"
+	searchLimit = 100
+	searchMost  = 1000
+	waitMost    = 30 * time.Second
+)
+
+// auditOps are the operations on the audit log.
+func auditOps(p Parts) []op.Op {
+	a := auditor{p}
+	return []op.Op{
+		op.Def[op.Nothing, SinkMap]{
+			Name: "system.audit.list", Verb: op.Read, Path: "audit", Sudo: true, Shape: op.Injected, Does: "List the sinks of the audit log.",
+		}.With(a.list),
+		op.Def[sinkEnableIn, op.Empty]{
+			Name: "system.audit.enable", Verb: op.Update, Path: "audit/{path...}", Sudo: true, Effects: op.Outside, Does: "Enable a sink of the audit log.",
+		}.With(a.enable),
+		op.Def[sinkPathIn, op.Empty]{
+			Name: "system.audit.disable", Verb: op.Delete, Path: "audit/{path...}", Sudo: true, Effects: op.Outside, Does: "Disable a sink of the audit log.",
+		}.With(a.disable),
+		op.Def[auditHashIn, auditHashOut]{
+			Name: "system.audit-hash", Verb: op.Update, Path: "audit-hash/{path...}", Shape: op.Injected, Does: "Hash a value as the audit log does, to look for it there.",
+		}.With(a.hash),
+		op.Def[op.Nothing, journalOut]{
+			Name: "system.audit-journal", Verb: op.Read, Path: "audit-journal", Sudo: true, Does: "Say what the audit journal holds.",
+		}.With(a.journal),
+		op.Def[searchIn, searchOut]{
+			Name: searchName, Verb: op.Read, Path: "audit-journal/search", Sudo: true, Limit: op.Limit{Time: time.Minute}, Does: "Search the audit journal.",
+		}.With(a.search),
+		op.Def[op.Nothing, verifyOut]{
+			Name: "system.audit-journal.verify", Verb: op.Read, Path: "audit-journal/verify", Sudo: true, Limit: op.Limit{Time: time.Hour},
+			Does: "Read the whole audit journal and say whether anything in it was changed.",
+		}.With(a.verify),
+	}
+}
+
+type auditor struct{ p Parts }
+
+func sinkName(path string) (string, error) {
+	n := strings.TrimSuffix(path, "/")
+	if n == "" || len(n) > 100 || strings.ContainsAny(n, "/*+") {
+		return "", fault.New(fault.Invalid, "the name of an audit device is one path segment of at most 100 bytes")
+	}
+	return n, nil
+}
+
+func (a auditor) enabled(ctx context.Context) (sinks []audit.SinkConfig, err error) {
+	err = a.p.Core.View(ctx, func(r storage.Reader) (err error) {
+		sinks, err = readSinks(r)
+		return err
+	})
+	return sinks, err
+}
+
+// all returns every sink, those of the configuration first.
+func (a auditor) all(ctx context.Context) ([]audit.SinkConfig, error) {
+	enabled, err := a.enabled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(a.p.Sinks.Declared())
+	for _, c := range enabled {
+		if !named(all, c.Name) {
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+func named(sinks []audit.SinkConfig, name string) bool {
+	return slices.ContainsFunc(sinks, func(c audit.SinkConfig) bool { return c.Name == name })
+}
+
+func (a auditor) list(ctx context.Context, _ *op.Call, _ op.Nothing) (SinkMap, error) {
+	all, err := a.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := SinkMap{}
+	for _, c := range all {
+		options := c.Options
+		if options == nil {
+			options = map[string]string{}
+		}
+		out[c.Name+"/"] = SinkInfo{Description: c.Description, Local: c.Local, Options: options, Path: c.Name + "/", Type: c.Kind}
+	}
+	return out, nil
+}
+
+// enable keeps the sink and then starts it. Where it cannot be started, it is
+// taken away again.
+func (a auditor) enable(ctx context.Context, _ *op.Call, in sinkEnableIn) (op.Empty, error) {
+	n, err := sinkName(in.Path)
+	if err != nil {
+		return op.Empty{}, err
+	}
+	c := audit.SinkConfig{Name: n, Kind: in.Type, Description: in.Description, Options: in.Options, Local: in.Local}
+	if err := a.p.Sinks.Check(c); err != nil {
+		return op.Empty{}, err
+	}
+	if n == "journal" || named(a.p.Sinks.Declared(), n) {
+		return op.Empty{}, fault.New(fault.Invalid, "path already in use")
+	}
+	err = a.p.Core.Update(ctx, storage.Locks{Own: []string{sinkScope}}, func(tx storage.Tx) error {
+		sinks, err := readSinks(tx)
+		switch {
+		case err != nil:
+			return err
+		case named(sinks, n):
+			return fault.New(fault.Invalid, "path already in use")
+		case len(sinks) >= maxSinks:
+			return fault.New(fault.Invalid, "there can be at most %d audit devices", maxSinks)
+		}
+		return writeSinks(tx, append(sinks, c))
+	})
+	if err != nil {
+		return op.Empty{}, err
+	}
+	if err := a.p.Sinks.Start(c); err != nil {
+		return op.Empty{}, errors.Join(err, a.forget(context.WithoutCancel(ctx), n))
+	}
+	return op.Empty{}, nil
+}
+
+func (a auditor) forget(ctx context.Context, name string) error {
+	return a.p.Core.Update(ctx, storage.Locks{Own: []string{sinkScope}}, func(tx storage.Tx) error {
+		sinks, err := readSinks(tx)
+		if err != nil {
+			return err
+		}
+		return writeSinks(tx, slices.DeleteFunc(sinks, func(c audit.SinkConfig) bool { return c.Name == name }))
+	})
+}
+
+func (a auditor) disable(ctx context.Context, _ *op.Call, in sinkPathIn) (op.Empty, error) {
+	n, err := sinkName(in.Path)
+	if err != nil {
+		return op.Empty{}, err
+	}
+	if named(a.p.Sinks.Declared(), n) {
+		return op.Empty{}, fault.New(fault.Invalid, "the audit device is defined in the configuration, and is removed there")
+	}
+	if err := a.forget(ctx, n); err != nil {
+		return op.Empty{}, err
+	}
+	return op.Empty{}, a.p.Sinks.Stop(n)
+}
+
+func (a auditor) hash(ctx context.Context, _ *op.Call, in auditHashIn) (auditHashOut, error) {
+	n, err := sinkName(in.Path)
+	if err != nil {
+		return auditHashOut{}, err
+	}
+	if in.Input == "" {
+		return auditHashOut{}, fault.New(fault.Invalid, `the "input" parameter is empty`)
+	}
+	all, err := a.all(ctx)
+	if err != nil {
+		return auditHashOut{}, err
+	}
+	if n != "journal" && !named(all, n) {
+		return auditHashOut{}, fault.New(fault.Invalid, "unknown audit backend %q", n)
+	}
+	return auditHashOut{a.p.Hasher.Hash(in.Input)}, nil
+}
+
+func (a auditor) journal(ctx context.Context, _ *op.Call, _ op.Nothing) (journalOut, error) {
+	s, err := a.p.Journal.Reader().Summary(ctx)
+	if err != nil {
+		return journalOut{}, err
+	}
+	feeds, err := a.p.Journal.Feeds()
+	return journalOut{
+		JournalID: fmt.Sprintf("%x", s.Journal), First: s.First, Last: s.Last, Segments: s.Segments, Bytes: s.Bytes, Sinks: feeds,
+	}, err
+}
+
+func (a auditor) search(ctx context.Context, _ *op.Call, in searchIn) (searchOut, error) {
+	f := audit.Filter{
+		Actor: in.Actor, Path: in.Path, Op: in.Op, Kind: audit.Kind(in.Kind), Outcome: in.Outcome, RequestID: in.RequestID, Value: in.Hash,
+		OldestFirst: in.OldestFirst, After: in.After, Limit: in.Limit,
+	}
+	switch {
+	case f.Limit < 0:
+		return searchOut{}, fault.New(fault.Invalid, "limit must not be negative")
+	case f.Limit == 0:
+		f.Limit = searchLimit
+	}
+	f.Limit = min(f.Limit, searchMost)
+	var err error
+	if f.From, err = timeOf("from", in.From); err != nil {
+		return searchOut{}, err
+	}
+	if f.To, err = timeOf("to", in.To); err != nil {
+		return searchOut{}, err
+	}
+	r := a.p.Journal.Reader()
+	if in.Wait > 0 {
+		return a.follow(ctx, r, f, min(time.Duration(in.Wait), waitMost))
+	}
+	out := searchOut{Records: []jsontext.Value{}}
+	return out, r.Search(ctx, f, out.add)
+}
+
+func (o *searchOut) add(r *audit.Record) error {
+	b, err := r.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	o.Records, o.Last = append(o.Records, b), r.Seq
+	return nil
+}
+
+// follow waits for records that f asks for. It leaves out the records of
+// searches like this one, each of which would end the next one's wait.
+func (a auditor) follow(ctx context.Context, r *audit.Reader, f audit.Filter, wait time.Duration) (searchOut, error) {
+	short, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	limit := f.Limit
+	f.OldestFirst, f.Limit = true, 0
+	full := errors.New("full")
+	out := searchOut{Records: []jsontext.Value{}}
+	for {
+		seen, err := r.Last(ctx)
+		if err != nil {
+			return out, err
+		}
+		err = r.Search(ctx, f, func(rec *audit.Record) error {
+			if rec.Op == searchName {
+				return nil
+			}
+			if err := out.add(rec); err != nil {
+				return err
+			}
+			if len(out.Records) == limit {
+				return full
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, full):
+			return out, nil
+		case err != nil:
+			return out, err
+		}
+		f.After = max(f.After, seen, out.Last)
+		out.Last = f.After
+		if len(out.Records) > 0 {
+			return out, nil
+		}
+		if err := r.Beyond(short, f.After); err != nil {
+			if ctx.Err() == nil && short.Err() != nil {
+				return out, nil // nothing came
+			}
+			return out, err
+		}
+	}
+}
+
+func timeOf(field, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fault.New(fault.Invalid, "%s must be a time in RFC 3339, such as 2026-11-24T10:00:00Z", field)
+	}
+	return t.UTC(), nil
+}
+
+func (a auditor) verify(ctx context.Context, _ *op.Call, _ op.Nothing) (verifyOut, error) {
+	rep, err := a.p.Journal.Reader().Verify(ctx, nil)
+	out := verifyOut{
+		Whole: true, Records: rep.Records, First: rep.First, Last: rep.Last, Segments: rep.Segments, Bytes: rep.Bytes, Chain: fmt.Sprintf("%x", rep.Chain),
+	}
+	if d, ok := errors.AsType[*audit.Damage](err); ok {
+		out.Whole, out.Chain = false, ""
+		out.Damage = &journalDamage{d.Segment, d.Offset, d.Seq, d.What}
+		return out, nil
+	}
+	return out, err
+}
