@@ -120,7 +120,10 @@ func (in WriteIn) Validate() error {
 	if err := checkPath(in.Path); err != nil {
 		return err
 	}
-	return checkData(in.Data)
+	if err := checkData(in.Data); err != nil {
+		return err
+	}
+	return in.Options.Validate()
 }
 
 func checkData(j secret.JSON) error {
@@ -143,6 +146,8 @@ func errTooLarge() error {
 // Options are the conditions of a write.
 type Options struct {
 	CAS *int `json:"cas" doc:"What the number of the current version must be; 0 for none."`
+
+	malformed bool
 }
 
 // UnmarshalJSON implements json.Unmarshaler. The number may be text, and
@@ -164,14 +169,19 @@ func (o *Options) UnmarshalJSON(b []byte) error {
 	text := string(raw.CAS)
 	if raw.CAS.Kind() == '"' {
 		if err := json.Unmarshal(raw.CAS, &text); err != nil {
-			return fault.Wrap(fault.Invalid, err, "error parsing check-and-set parameter")
+			return fault.Wrap(fault.Invalid, err, "options must be a JSON object")
 		}
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil {
+	o.CAS, o.malformed = &n, err != nil
+	return nil
+}
+
+// Validate reports conditions that can never be met.
+func (o Options) Validate() error {
+	if o.malformed {
 		return fault.New(fault.Invalid, "error parsing check-and-set parameter")
 	}
-	o.CAS = &n
 	return nil
 }
 

@@ -711,11 +711,16 @@ func TestOptionsAsSent(t *testing.T) {
 		}
 		wantSame(t, text, o.CAS, want)
 	}
-	for _, text := range []string{`[]`, `{"cas":1.5}`, `{"cas":"x"}`, `{"cas":null}`, `{"cas":18446744073709551616}`, `{"cas":true}`} {
+	var o kv.Options
+	if err := o.UnmarshalJSON([]byte(`[]`)); !fault.Is(err, fault.Invalid) {
+		t.Errorf("[]: %v; want Invalid", err)
+	}
+	m := newMount(t)
+	for _, text := range []string{`{"cas":1.5}`, `{"cas":"x"}`, `{"cas":null}`, `{"cas":18446744073709551616}`, `{"cas":true}`} {
 		var o kv.Options
-		if err := o.UnmarshalJSON([]byte(text)); !fault.Is(err, fault.Invalid) {
-			t.Errorf("%s: %v; want Invalid", text, err)
-		}
+		m.ok(o.UnmarshalJSON([]byte(text)))
+		_, err := m.write("a", `{}`, o)
+		m.wantFault(err, fault.Invalid, "error parsing check-and-set parameter")
 	}
 }
 
