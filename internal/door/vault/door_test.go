@@ -21,6 +21,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/clock/clocktest"
 	"rotunda.dev/rotunda/internal/door"
+	"rotunda.dev/rotunda/internal/door/doortest"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
@@ -209,6 +210,19 @@ type mute struct{ door.Handler }
 func (mute) Refused(context.Context, *door.Request, error) error {
 	return fault.New(fault.Unavailable, "")
 }
+
+func TestAPanicIsAnInternalError(t *testing.T) {
+	var log bytes.Buffer
+	h := New(door.Env{Handler: broken{newFake()}, Clock: clocktest.New(time.Unix(1e9, 0)), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	w := do(h, "GET", "/v1/secret/data/app", "hvs.good", nil, 0)
+	if w.Code != 500 || w.Body.String() != `{"errors":["internal error"]}` || strings.Contains(log.String(), "canary") || !strings.Contains(log.String(), "panicked") {
+		t.Errorf("GET = %d %s, logged %s; want 500 and a word in the log", w.Code, w.Body, &log)
+	}
+}
+
+type broken struct{ door.Handler }
+
+func (broken) Handle(context.Context, *door.Request) (*door.Response, error) { panic("canary") }
 
 func TestSealed(t *testing.T) {
 	f := newFake()
@@ -584,3 +598,8 @@ type nowhere struct{ head http.Header }
 func (n *nowhere) Header() http.Header         { return n.head }
 func (n *nowhere) Write(b []byte) (int, error) { return len(b), nil }
 func (n *nowhere) WriteHeader(int)             {}
+
+func TestAbuse(t *testing.T) {
+	f := newFake()
+	doortest.Abuse{Handler: newDoor(f), Mounts: f.Mounts, Token: "hvs.good"}.Run(t)
+}

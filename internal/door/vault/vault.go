@@ -17,8 +17,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -68,6 +70,8 @@ type request struct {
 	source source
 	op     op.Op
 	ticket door.Ticket
+
+	answered bool // the head of an answer has been sent
 }
 
 // ServeHTTP answers one request.
@@ -81,18 +85,37 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{h: h, http: r}
 	q.ID, q.Time = newID(), began
 	head["X-Request-Id"] = []string{q.ID}
-	status := h.serve(w, q)
-	q.ticket.Leave(h.env.Clock.Now(), status == http.StatusBadRequest || status == http.StatusForbidden)
+	status := h.attempt(w, q)
+	ended := h.env.Clock.Now()
+	q.ticket.Leave(ended, status == http.StatusBadRequest || status == http.StatusForbidden)
 	opName := q.op.Name
 	if opName == "" {
 		opName = "none"
 	}
-	took := h.env.Clock.Now().Sub(began)
+	took := ended.Sub(began)
 	if h.env.Observe != nil {
 		h.env.Observe(opName, status, took)
 	}
 	h.env.Log.LogAttrs(r.Context(), slog.LevelDebug, "request", slog.String("request_id", q.ID),
 		slog.String("operation", opName), slog.Int("status", status), slog.Duration("took", took))
+}
+
+// attempt answers q. A panic is an internal error like another, as long as
+// nothing has been answered.
+func (h *handler) attempt(w http.ResponseWriter, q *request) (status int) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		h.env.Log.LogAttrs(q.http.Context(), slog.LevelError, "request panicked", slog.String("request_id", q.ID),
+			slog.String("operation", q.op.Name), slog.String("panic_type", fmt.Sprintf("%T", r)), slog.String("stack", string(debug.Stack())))
+		if q.answered {
+			panic(http.ErrAbortHandler) // what was promised cannot be kept
+		}
+		status = h.fail(w, q, fault.New(fault.Internal, "internal error"))
+	}()
+	return h.serve(w, q)
 }
 
 // The values of headers that every answer has. Nothing changes them.
@@ -210,6 +233,7 @@ func (h *handler) write(w http.ResponseWriter, q *request, status int, body []by
 	if body != nil {
 		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
+	q.answered = true
 	w.WriteHeader(status)
 	if body != nil && q.http.Method != http.MethodHead {
 		_, _ = w.Write(body) // a caller that has gone away needs no answer
