@@ -15,7 +15,7 @@ import (
 // be empty, is answered as it is. It runs in a transaction of [Store.Space].
 func (s *Store) Renew(tx storage.Tx, c *op.Call, id string, text secret.Text, increment time.Duration) error {
 	now := s.now(c.Time)
-	e, err := s.valid(tx, id, now)
+	e, err := s.renewable(tx, c, id, now)
 	if err != nil {
 		return err
 	}
@@ -48,6 +48,19 @@ func (s *Store) Renew(tx storage.Tx, c *op.Call, id string, text secret.Text, in
 	grant.ClientToken = text
 	c.Reply.Auth = &grant
 	return nil
+}
+
+// renewable returns the valid token id. That of the caller itself was found
+// valid with its ancestors when the request came, so they are left alone.
+func (s *Store) renewable(tx storage.Tx, c *op.Call, id string, now time.Time) (*Entry, error) {
+	if id != c.Caller.TokenID {
+		return s.valid(tx, id, now)
+	}
+	e, err := read(tx, id)
+	if errors.Is(err, errNone) || err == nil && (e.state == released || !e.Expires.IsZero() && !now.Before(e.Expires)) {
+		return nil, denied()
+	}
+	return e, err
 }
 
 // valid returns the token id if it and its ancestors are valid at now, and a
