@@ -8,42 +8,21 @@ package door
 import (
 	"context"
 	"net/http"
-	"net/netip"
-	"time"
 
+	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
-	"rotunda.dev/rotunda/internal/secret"
 )
 
 // Request is one request as a door has parsed it.
-type Request struct {
-	ID      string    // a UUIDv4 that the door made
-	Time    time.Time // read once, by the door
-	Remote  netip.AddrPort
-	Token   secret.Text // as presented; empty for none
-	Verb    op.Verb     // Read, List, Update for every kind of write, Patch or Delete
-	Path    name.Path   // of a request that was refused for its path: empty, or "hash:" and 16 hex digits
-	Source  op.Source   // nil in a request that was refused
-	WrapTTL time.Duration
-	Headers []Header // that the configuration lets the audit log see
-	Help    bool     // asks what the path can do, and does nothing
-
-	// Encode lays out an answer as the caller would get it, to be wrapped.
-	Encode func(*Response) (secret.JSON, error)
-}
+type Request = broker.Request
 
 // Header is a request header for the audit log.
-type Header struct{ Name, Value string }
+type Header = broker.Header
 
 // Response is what an operation answered.
-type Response struct {
-	Op    op.Op
-	Mount op.Mount
-	Value any
-	Reply op.Reply
-}
+type Response = broker.Response
 
 // MountedOps is what can be done at one mount.
 type MountedOps struct {
