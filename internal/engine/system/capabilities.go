@@ -51,12 +51,15 @@ type CapabilitiesOut map[string][]string
 // ExplainIn asks why something is allowed or denied.
 type ExplainIn struct {
 	Path       string        `json:"path" audit:"clear" doc:"The path."`
-	Verb       string        `json:"verb" audit:"clear" doc:"create, read, update, patch, delete or list; read where there is none."`
+	Verb       string        `json:"verb" audit:"clear" doc:"create, read, update, patch, delete, list or sudo; read where there is none."`
+	Capability string        `json:"capability" audit:"clear" doc:"The same by another name."`
 	Parameters secret.JSON   `json:"parameters" doc:"The parameters of the request, as an object, for rules that look at them."`
 	WrapTTL    wire.Duration `json:"wrap_ttl" doc:"For how long the answer would be wrapped; 0 for not at all."`
 	Token      secret.Text   `json:"token" doc:"The token of another; needs sudo."`
 	Accessor   string        `json:"accessor" doc:"The accessor of the token of another; needs sudo."`
-	Details    bool          `json:"details" doc:"Show the rules; needs sudo."`
+	Policies   wire.Strings  `json:"policies" audit:"clear" doc:"About someone who holds these policies; needs sudo."`
+	Policy     string        `json:"policy" doc:"About someone who holds a policy of this text and nothing else; its rules are shown."`
+	Details    bool          `json:"details" doc:"Refuse where the rules cannot be shown, which needs sudo, instead of leaving them out."`
 }
 
 // ExplainOut is an explanation.
@@ -212,14 +215,21 @@ func (a asker) holding(ctx context.Context, held []name.Name) (*policy.ACL, fenc
 }
 
 var verbsByWord = map[string]op.Verb{
-	"": op.Read, "read": op.Read, "list": op.List, "create": op.Create, "update": op.Update, "write": op.Update, "patch": op.Patch, "delete": op.Delete,
+	"": op.Read, "sudo": op.Update, "read": op.Read, "list": op.List, "create": op.Create, "update": op.Update, "write": op.Update, "patch": op.Patch, "delete": op.Delete,
 }
 
-// explain answers an [ExplainIn]. Of the rules it tells only who has sudo.
+// given is the name under which the rules of a text are shown that is not kept.
+const given name.Name = "given"
+
+// explain answers an [ExplainIn]. Of rules that are kept it tells only who has sudo.
 func (a asker) explain(ctx context.Context, c *op.Call, in ExplainIn) (ExplainOut, error) {
-	verb, ok := verbsByWord[strings.ToLower(in.Verb)]
+	if in.Verb == "" {
+		in.Verb = in.Capability
+	}
+	word := strings.ToLower(in.Verb)
+	verb, ok := verbsByWord[word]
 	if !ok {
-		return ExplainOut{}, fault.New(fault.Invalid, "verb is create, read, update, patch, delete or list")
+		return ExplainOut{}, fault.New(fault.Invalid, "verb is create, read, update, patch, delete, list or sudo")
 	}
 	path, err := name.ParsePath(in.Path)
 	if err != nil {
@@ -229,24 +239,46 @@ func (a asker) explain(ctx context.Context, c *op.Call, in ExplainIn) (ExplainOu
 	if err != nil {
 		return ExplainOut{}, err
 	}
-	acl, m, err := a.caller(ctx, c)
-	if err != nil {
-		return ExplainOut{}, err
-	}
-	deep := in.Details || in.Accessor != "" || !in.Token.Empty() && !in.Token.Equal(c.Token)
-	if deep && (c.Sudo == nil || !c.Sudo(op.Update, c.Asked.Resource)) {
+	another := !in.Token.Empty() && !in.Token.Equal(c.Token)
+	deep := c.Sudo != nil && c.Sudo(op.Update, c.Asked.Resource)
+	if !deep && (in.Details || in.Accessor != "" || len(in.Policies) > 0 || another) {
 		return ExplainOut{}, fault.New(fault.Denied, "permission denied")
 	}
+	var acl *policy.ACL
+	var m fence.Moment
 	switch {
+	case in.Policy != "":
+		deep = true
+		p, err := policy.Parse(in.Policy)
+		if err != nil {
+			return ExplainOut{}, err
+		}
+		p.Name, acl = given, policy.Compile(p)
+		if m, err = a.p.Fence.Arrive(ctx); err != nil {
+			return ExplainOut{}, fmt.Errorf("asking the store what has changed: %w", err)
+		}
+	case len(in.Policies) > 0:
+		var held []name.Name
+		for _, text := range in.Policies {
+			n, err := name.Parse(text)
+			if err != nil {
+				return ExplainOut{}, err
+			}
+			held = append(held, n)
+		}
+		acl, m, err = a.holding(ctx, held)
 	case in.Accessor != "":
 		acl, m, err = a.of(ctx, c.Time, token.ByAccessor(in.Accessor), "invalid accessor")
-	case !in.Token.Empty() && !in.Token.Equal(c.Token):
+	case another:
 		acl, m, err = a.of(ctx, c.Time, token.ByText(in.Token), "invalid token")
+	default:
+		acl, m, err = a.caller(ctx, c)
 	}
 	if err != nil {
 		return ExplainOut{}, err
 	}
 	ask, note := a.question(ctx, m, verb, path)
+	ask.Sudo = ask.Sudo || word == "sudo"
 	ask.WrapTTL, ask.Params = time.Duration(in.WrapTTL), func() ([]op.Param, error) { return params, nil }
 	t := acl.Explain(ask)
 	out := ExplainOut{

@@ -256,6 +256,17 @@ func TestExplain(t *testing.T) {
 	if d := cmp.Diff([]name.Name{"default", "dev"}, got.Policies); d != "" {
 		t.Errorf("Explain of another's: policies %s", d)
 	}
+	got, _, err = policyDo(r, root, Explain, ExplainIn{Path: "kv/x", Capability: "sudo", Policies: wire.Strings{"Dev", "none"}})
+	if err != nil || got.Allowed || !slices.Equal(got.Missing, []string{"sudo"}) || len(got.Rules) != 1 {
+		t.Errorf("Explain of policies = %+v, %v; want sudo missing", got, err)
+	}
+	if _, _, err = policyDo(r, dev.ClientToken, Explain, ExplainIn{Path: "kv/x", Policies: wire.Strings{"dev"}}); !fault.Is(err, fault.Denied) {
+		t.Errorf("Explain of policies by who may not = %v; want Denied", err)
+	}
+	got, _, err = policyDo(r, dev.ClientToken, Explain, ExplainIn{Path: "a/b", Policy: `path "a/*" { capabilities = ["read"] }`})
+	if err != nil || !got.Allowed || len(got.Rules) != 1 || got.Rules[0].Path != "a/*" {
+		t.Errorf("Explain of a text = %+v, %v; want it allowed by its rule", got, err)
+	}
 	got, _, err = policyDo(r, root, Explain, ExplainIn{Path: "sys/nothing", Details: true})
 	if err != nil || !got.Allowed || got.Policy != name.Root || got.Note == "" {
 		t.Errorf("Explain of root = %+v, %v; want it allowed by root, and that there is no such path", got, err)
