@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,11 @@ in as its owner. The next time, the node that is there is started again.`,
 			if detach {
 				return a.detach(cmd.Context(), dir, listen, logFile)
 			}
-			return a.up(cmd.Context(), dir, config, listen, logFile, ready)
+			err = a.up(cmd.Context(), dir, config, listen, logFile, ready)
+			if err != nil && ready {
+				return a.tell(err)
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -87,6 +92,7 @@ type readyLine struct {
 	Address string   `json:"address"`
 	Created bool     `json:"created"`
 	Done    []string `json:"done"`
+	Problem string   `json:"problem,omitempty"` // why the node did not start, as it would stand on a screen
 }
 
 func (a *app) up(ctx context.Context, data, config, listen, logFile string, ready bool) error {
@@ -108,14 +114,14 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 				return err
 			}
 			if ready {
-				b, err := json.Marshal(readyLine{name, n.Address, n.Created, n.Done})
+				b, err := json.Marshal(readyLine{Name: name, Address: n.Address, Created: n.Created, Done: n.Done})
 				if err != nil {
 					return fmt.Errorf("encoding: %w", err)
 				}
 				_, err = fmt.Fprintf(a.Stdout, "%s\n", b)
 				return err
 			}
-			a.greet(readyLine{name, n.Address, n.Created, n.Done}, path, 0)
+			a.greet(readyLine{Name: name, Address: n.Address, Created: n.Created, Done: n.Done}, path, 0)
 			return nil
 		},
 	})
@@ -124,6 +130,24 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 	}
 	a.note("Stopped; the data is kept.")
 	return nil
+}
+
+// tell gives err to the command that started this one in the background, in
+// place of the line that says that the node answers.
+func (a *app) tell(err error) error {
+	var text bytes.Buffer
+	errs := a.Stderr
+	a.Stderr = &text
+	code := a.exit(err)
+	a.Stderr = errs
+	b, err := json.Marshal(readyLine{Problem: text.String()})
+	if err != nil {
+		return fmt.Errorf("encoding: %w", err)
+	}
+	if _, err := fmt.Fprintf(a.Stdout, "%s\n", b); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	return silent(code)
 }
 
 // nodeName returns the name of the context for a data directory: the one that
@@ -231,17 +255,12 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 	}
 	defer log.Close() //nolint:errcheck // the node has its own
 	args := []string{"up", "--ready-line", "--data", data, "--listen", listen, "--log", path}
-	problems, theirProblems, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("making a pipe: %w", err)
-	}
-	defer problems.Close() //nolint:errcheck // it is only read
 	// Not CommandContext: the node outlives this command.
 	node := exec.Command(self, args...) //nolint:gosec,noctx // ourselves; see above
 	node.Args[0] = "rotunda"
 	node.Env = a.Environ
 	node.SysProcAttr = apart()
-	node.Stderr = theirProblems
+	node.Stderr = log // a pipe would end with this command, and the node at its next word
 	out, err := node.StdoutPipe()
 	if err != nil {
 		return fmt.Errorf("making a pipe: %w", err)
@@ -249,7 +268,6 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 	if err := node.Start(); err != nil {
 		return fmt.Errorf("starting the node: %w", err)
 	}
-	_ = theirProblems.Close() //nolint:errcheck // the node has its own
 	lines := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(out).ReadString('\n') //nolint:errcheck // empty where the node ended
@@ -258,10 +276,12 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 	select {
 	case line := <-lines:
 		var r readyLine
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			_ = node.Wait()                                         //nolint:errcheck // what it printed says more
-			text, _ := io.ReadAll(io.LimitReader(problems, 64<<10)) //nolint:errcheck // what there is
-			fmt.Fprint(a.Stderr, string(text))
+		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Problem != "" {
+			_ = node.Wait() //nolint:errcheck // what it said says more
+			if r.Problem == "" {
+				return advise(errors.New("the node ended before it answered"), "less "+show.Shell(path))
+			}
+			fmt.Fprint(a.Stderr, r.Problem)
 			return silent(1)
 		}
 		pid := node.Process.Pid

@@ -91,7 +91,7 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 			data, err = valueOf(field, made)
 		case fields && field == "":
 			for _, r := range rest {
-				if strings.HasSuffix(r, "=") && strings.Count(r, "=") == 1 {
+				if strings.HasSuffix(r, "=") && !strings.Contains(strings.TrimRight(r, "="), "=") {
 					return usageError{errors.New("a FIELD= without a value is refused, because a value in base64 looks the same: for an empty one write FIELD=@/dev/null"), cmd.CommandPath()}
 				}
 			}

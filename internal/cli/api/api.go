@@ -87,7 +87,7 @@ func New(c Config) (*Client, error) {
 	base, err := url.Parse(c.Address)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the address %q is not a URL", c.Address)
+		return nil, fmt.Errorf("the address %q is not like https://127.0.0.1:8200", c.Address)
 	case base.Scheme == "unix":
 		socket := base.Path
 		t.Proxy = nil
