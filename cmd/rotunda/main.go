@@ -6,10 +6,11 @@ import (
 	"os"
 
 	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/server"
 )
 
 func main() {
 	os.Exit(cli.Main(context.Background(), cli.Program{
-		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(),
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(), Server: server.CLI(),
 	}))
 }
