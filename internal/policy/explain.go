@@ -143,9 +143,10 @@ func list(words []string) string {
 }
 
 // Wanted says in words, and as a rule, what would be needed for ask, of which
-// missing is missing. It tells nothing of the rules that there are, so it is
-// for who may not see them.
-func Wanted(ask op.Ask, missing []string) (needed, stanza string) {
+// missing is missing. It tells nothing of the rules that there are, besides
+// what [ACL.Capabilities] tells, so it is for who may not see them. The rule
+// names the exact path, and so gives what is given there already as well.
+func (a *ACL) Wanted(ask op.Ask, missing []string) (needed, stanza string) {
 	var lacks Capabilities
 	for _, w := range missing {
 		c, ok := capability(w)
@@ -154,9 +155,12 @@ func Wanted(ask op.Ask, missing []string) (needed, stanza string) {
 		}
 		lacks |= c
 	}
-	needs := capabilityOf(ask.Verb)
+	gives := capabilityOf(ask.Verb)
 	if ask.Sudo {
-		needs |= Sudo
+		gives |= Sudo
 	}
-	return list(lacks.Words()) + " on " + quote(ask.Resource), Rule{Path: ask.Resource, Capabilities: needs}.String()
+	if g := a.find(ask.Resource, ask.Verb == op.List, nil); g != nil && g.gives() {
+		gives |= g.caps &^ inert
+	}
+	return list(lacks.Words()) + " on " + quote(ask.Resource), Rule{Path: ask.Resource, Capabilities: gives}.String()
 }

@@ -290,7 +290,7 @@ func (a asker) explain(ctx context.Context, c *op.Call, in ExplainIn) (ExplainOu
 		return out, nil
 	}
 	if !t.Allowed {
-		out.Needed, out.Stanza = policy.Wanted(ask, t.Missing)
+		out.Needed, out.Stanza = acl.Wanted(ask, t.Missing)
 	}
 	return out, nil
 }

@@ -239,6 +239,9 @@ func TestExplain(t *testing.T) {
 	if got, _, err = policyDo(r, dev.ClientToken, Explain, ExplainIn{Path: "kv/x", Verb: "update", Parameters: secret.NewJSON([]byte(`{"a": "1"}`))}); err != nil || !got.Allowed || got.Needed != "" {
 		t.Errorf("Explain with a parameter = %+v, %v; want it allowed", got, err)
 	}
+	if got, _, err = policyDo(r, dev.ClientToken, Explain, ExplainIn{Path: "kv/x", Verb: "read"}); err != nil || !strings.Contains(got.Stanza, `["read", "update"]`) {
+		t.Errorf("Explain = %+v, %v; want a rule that keeps what is given already", got, err)
+	}
 	for what, in := range map[string]ExplainIn{"details": {Path: "kv/x", Details: true}, "token": {Path: "kv/x", Token: root}, "accessor": {Path: "kv/x", Accessor: dev.Accessor}} {
 		if _, _, err := policyDo(r, dev.ClientToken, Explain, in); !fault.Is(err, fault.Denied) {
 			t.Errorf("%s: Explain = %v; want Denied", what, err)
