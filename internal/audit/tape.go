@@ -159,8 +159,9 @@ type tape struct {
 	head     position          // durable
 	advanced chan struct{}     // closed and replaced when head moves; nil if nobody waits
 	open     map[string]uint64 // intents without outcome, by request
-	spare    File              // made in advance, of size bytes, called spareName
-	held     bool              // the reserve is there
+	stats    Stats
+	spare    File // made in advance, of size bytes, called spareName
+	held     bool // the reserve is there
 	full     bool
 	refused  uint64    // since full
 	since    time.Time // of the first refusal
@@ -555,6 +556,11 @@ func (t *tape) write(b *batch) error {
 	}
 	t.off += int64(need)
 	t.chain = chain
+	t.mu.Lock()
+	t.stats.Records += uint64(len(b.slots))
+	t.stats.Bytes += uint64(need) //nolint:gosec // a sum of lengths
+	t.stats.Syncs++
+	t.mu.Unlock()
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/mount"
@@ -33,8 +34,8 @@ type Request struct {
 	Remote  netip.AddrPort
 	Token   secret.Text // as presented; empty for none
 	Verb    op.Verb     // Read, List, Update for every kind of write, Patch or Delete
-	Path    name.Path
-	Source  op.Source
+	Path    name.Path   // of a request that was refused for its path: empty, or "hash:" and 16 hex digits
+	Source  op.Source   // nil in a request that was refused
 	WrapTTL time.Duration
 	Headers []Header // that the configuration lets the audit log see
 	Help    bool     // asks what the path can do, and does nothing
@@ -64,6 +65,7 @@ type Parts struct {
 	Journal  *audit.Journal
 	Hasher   *audit.Hasher
 	Node     string
+	Clock    clock.Clock
 	Log      *slog.Logger
 	// Observe is told of every operation that ran, for metrics; nil for nobody.
 	Observe func(opName, outcome string, took time.Duration)
@@ -277,7 +279,7 @@ func (p *passage) observe(err error) {
 	if opName == "" {
 		opName = "none"
 	}
-	p.b.p.Observe(opName, outcome, 0)
+	p.b.p.Observe(opName, outcome, p.b.p.Clock.Now().Sub(p.req.Time))
 }
 
 // Route returns the operation that verb at path means, for its bounds and for

@@ -249,8 +249,15 @@ func (t *Table) openOne(ctx context.Context, e Entry) (*Mounted, func() error, e
 	}
 	call := op.Mount{Path: e.Path, ID: e.ID, Accessor: e.Accessor, Kind: e.Kind}
 	limits := t.Limits(&e)
+	options := maps.Clone(e.Options)
+	if e.Config.ListFilter {
+		if options == nil {
+			options = map[string]string{}
+		}
+		options["list_filter"] = "true"
+	}
 	env := engine.Env{
-		Mount: call, Options: maps.Clone(e.Options), DefaultTTL: limits.Default, MaxTTL: limits.Max,
+		Mount: call, Options: options, DefaultTTL: limits.Default, MaxTTL: limits.Max,
 		Clock: t.clock, Log: t.log.With(slog.String("mount", e.Accessor)),
 	}
 	if !e.Fixed {

@@ -19,7 +19,6 @@ import (
 	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/mount"
 	"rotunda.dev/rotunda/internal/name"
-	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/policy"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/token"
@@ -53,7 +52,7 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	}
 	parts.Mounts = mount.NewTable(mount.Parts{
 		Barrier: b, Core: core, Fence: changes, Clock: n.c.Clock, Log: n.c.Log, TTL: n.c.TTL,
-		Kinds: append(slices.Clone(builtin.Engines), system.Kind(parts), tokens.Kind(kept, n.tokenDeps(core, policies)), cubbyhole.Kind(kept)),
+		Kinds: append(slices.Clone(builtin.Engines), system.Kind(parts), tokens.Kind(kept, policies), cubbyhole.Kind(kept)),
 	})
 	unmounting := make(chan struct{}, 1)
 	parts.Unmounting = func() {
@@ -62,7 +61,8 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 		default:
 		}
 	}
-	if err := n.startSinks(ctx, parts); err != nil {
+	parts.Sinks = n.newSinks(hasher)
+	if err := system.StartSinks(ctx, parts); err != nil {
 		return nil, err
 	}
 	background.run("ending tokens", kept.Run)
@@ -71,28 +71,12 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	})
 	return broker.New(broker.Parts{
 		Barrier: b, Fence: changes, Mounts: parts.Mounts, Tokens: kept, Policies: policies, Journal: n.journal, Hasher: hasher,
-		Node: n.c.Info.ClusterName, Log: n.c.Log, Observe: n.metrics.Operation,
-		Close: func() error { return errors.Join(background.end(), n.stopSinks(), parts.Mounts.Close()) },
-	}), nil
-}
-
-// tokenDeps answers what the token engine asks about policies.
-func (n *Node) tokenDeps(core *barrier.Space, policies *policy.Store) tokens.Deps {
-	return tokens.Deps{
-		Sudo: func(c *op.Call, resource string) bool { return c.Sudo != nil && c.Sudo(op.Update, resource) },
-		Missing: func(names []name.Name) (missing []name.Name) {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			err := core.View(ctx, func(r storage.Reader) (err error) {
-				missing, err = policies.Missing(r, names)
-				return err
-			})
-			if err != nil { // it is for a warning only
-				n.c.Log.LogAttrs(ctx, slog.LevelWarn, "looking for the policies of a token", slog.Any("cause", err))
-			}
-			return missing
+		Node: n.c.Info.ClusterName, Log: n.c.Log, Observe: n.metrics.Ran, Clock: n.c.Clock,
+		Close: func() error {
+			n.sinks.p.Store(nil)
+			return errors.Join(background.end(), parts.Mounts.Close())
 		},
-	}
+	}), nil
 }
 
 // fixedMounts are part of every server.

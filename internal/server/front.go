@@ -75,7 +75,7 @@ func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.
 	if err != nil {
 		outcome = fault.KindOf(err).String()
 	}
-	f.n.metrics.Operation(o.Name, outcome, 0)
+	f.n.metrics.Ran(o.Name, outcome, f.n.c.Clock.Now().Sub(r.Time))
 	if err != nil {
 		return nil, err
 	}

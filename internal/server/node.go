@@ -12,9 +12,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
-	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/builtin"
 	"rotunda.dev/rotunda/internal/clock"
@@ -51,7 +51,8 @@ type AuditConfig struct {
 	FileDir   string // below which sinks may be enabled over the API; empty allows none
 	KeepAge   time.Duration
 	KeepBytes int64
-	Headers   []string // request headers that are recorded
+	Sinks     []audit.SinkConfig // of the configuration
+	Headers   []string           // request headers that are recorded
 
 	SegmentBytes int64
 	SegmentAge   time.Duration
@@ -80,6 +81,9 @@ type Node struct {
 	metrics *metrics.Metrics
 	handler http.Handler
 	front   *front
+
+	connections atomic.Pointer[[]*listen.Server] // the listeners that serve, for metrics
+	sinks       live
 }
 
 // Open opens the store and the journal of a node, which is sealed. The caller
@@ -115,7 +119,7 @@ func Open(c Config) (_ *Node, err error) {
 	n.handler = vault.Dialect.New(door.Env{
 		Handler: n.front, Clock: c.Clock, Log: c.Log, Guard: door.NewGuard(c.Door.Guard),
 		BodyLimit: c.Door.BodyLimit, OpenLimit: c.Door.OpenLimit, Timeout: c.Door.Timeout, AuditHeaders: c.Audit.Headers,
-		Observe: n.metrics.Request,
+		Observe: n.metrics.Answered,
 	})
 	n.observe()
 	return n, nil
@@ -124,7 +128,6 @@ func Open(c Config) (_ *Node, err error) {
 func (c Config) journalConfig() audit.Config {
 	return audit.Config{
 		Node: c.Info.ClusterName, KeysDir: c.Keys, Clock: c.Clock, Log: c.Log,
-		Cipher:       func(key []byte) (audit.Cipher, error) { return aead.NewCipher(key) },
 		SegmentBytes: c.Audit.SegmentBytes, SegmentAge: c.Audit.SegmentAge, KeepAge: c.Audit.KeepAge, KeepBytes: c.Audit.KeepBytes,
 	}
 }
@@ -170,8 +173,8 @@ func (n *Node) Serve(ctx context.Context, listeners []Listener, ready func(addre
 			return errors.Join(fmt.Errorf("listening at %s: %w", l.Address, err), n.Close())
 		}
 		s := listen.New(listen.Config{Handler: n.handler, TLS: l.TLS, Limits: l.Limits, Log: n.c.Log, URL: urlOf(l, socket.Addr())})
-		n.metrics.Connections(s.Connections)
 		servers, addrs = append(servers, s), append(addrs, socket.Addr())
+		n.connections.Store(&servers)
 		go func() { failed <- s.Serve(socket) }()
 		n.c.Log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("address", socket.Addr().String()), slog.Bool("tls", l.TLS != nil))
 	}

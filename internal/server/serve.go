@@ -71,9 +71,6 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 	if err != nil {
 		return err
 	}
-	if err := n.declareSinks(config.Audits); err != nil {
-		return errors.Join(err, n.Close())
-	}
 	if err := n.gate.AutoUnseal(ctx); err != nil && !errors.Is(err, barrier.ErrUninitialized) {
 		return errors.Join(err, n.Close())
 	}
@@ -110,6 +107,10 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	sinks, err := sinksOf(config.Audits)
+	if err != nil {
+		return Config{}, err
+	}
 	name := config.ClusterName
 	if name == "" {
 		name = "rotunda"
@@ -120,7 +121,7 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 		TTL:   mount.TTL{Default: config.DefaultLeaseTTL, Max: config.MaxLeaseTTL},
 		Clock: clock.System{}, Log: log,
 		Audit: AuditConfig{
-			Dir: config.Journal.Path, FileDir: config.AuditFileDir, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
+			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
 			SegmentBytes: int64(config.Journal.SegmentSize), SegmentAge: config.Journal.SegmentAge,
 		},
 		Door: DoorConfig{

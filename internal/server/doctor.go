@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/listen"
+	"rotunda.dev/rotunda/internal/memory"
+	"rotunda.dev/rotunda/internal/secret"
+)
+
+// doctor looks at what a node keeps on disk, running or not.
+func doctor(ctx context.Context, data, config string) []cli.Finding {
+	h, err := findHome(data, config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []cli.Finding{{Check: "node", State: cli.Warning, Detail: data + " holds no node", Fix: "rotunda up --data " + data}}
+	}
+	if err != nil {
+		return []cli.Finding{{Check: "node", State: cli.Bad, Detail: err.Error()}}
+	}
+	found := []cli.Finding{{Check: "node", State: cli.Good, Detail: data}}
+	for _, dir := range []string{h.data, h.keys} {
+		found = append(found, modeOf("directory mode", dir, 0o700))
+	}
+	found = append(found, modeOf("key file mode", filepath.Join(h.keys, keyFile), 0o600))
+	found = append(found, apart(h), certificateOf(h), journalOf(ctx, h), lockable(), room(h.data))
+	return found
+}
+
+func modeOf(check, path string, want fs.FileMode) cli.Finding {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return cli.Finding{Check: check, State: cli.Bad, Detail: err.Error(), Fix: "put it back from a copy"}
+	case privateModes && info.Mode().Perm()&^want != 0:
+		return cli.Finding{
+			Check: check, State: cli.Bad, Detail: fmt.Sprintf("%s has mode %04o, so others can read it", path, info.Mode().Perm()),
+			Fix: fmt.Sprintf("chmod %04o %s", want, path),
+		}
+	}
+	return cli.Finding{Check: check, State: cli.Good, Detail: fmt.Sprintf("%s is %04o", path, info.Mode().Perm())}
+}
+
+func apart(h home) cli.Finding {
+	if rel, err := filepath.Rel(h.data, h.keys); err == nil && filepath.IsLocal(rel) {
+		return cli.Finding{
+			Check: "keys apart from data", State: cli.Bad, Detail: "the keys lie in the data directory: who copies one has the other",
+			Fix: "set XDG_CONFIG_HOME to a directory outside " + h.data + " and move " + h.keys + " there",
+		}
+	}
+	return cli.Finding{Check: "keys apart from data", State: cli.Good, Detail: h.keys}
+}
+
+func certificateOf(h home) cli.Finding {
+	dir := filepath.Join(h.keys, caDir)
+	t, err := listen.LoadTLS(listen.TLSConfig{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")})
+	if err != nil {
+		return cli.Finding{Check: "certificate", State: cli.Bad, Detail: err.Error(), Fix: "rotunda up --data " + h.data}
+	}
+	left := time.Until(t.Leaf().NotAfter)
+	if left < 7*24*time.Hour {
+		return cli.Finding{
+			Check: "certificate", State: cli.Warning, Detail: fmt.Sprintf("it ends in %d days", int(left.Hours()/24)), Fix: "rotunda up --data " + h.data + " (a running node renews it by itself)",
+		}
+	}
+	return cli.Finding{Check: "certificate", State: cli.Good, Detail: "valid until " + t.Leaf().NotAfter.UTC().Format(time.DateOnly)}
+}
+
+// journalOf verifies the audit journal without its key: that needs no open store.
+func journalOf(ctx context.Context, h home) cli.Finding {
+	dir := filepath.Join(h.data, "audit")
+	r, err := audit.OpenReader(dir, secret.Bytes{})
+	if err != nil {
+		return cli.Finding{Check: "audit journal", State: cli.Bad, Detail: err.Error(), Fix: "rotunda audit verify --data " + h.data}
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	report, err := r.Verify(ctx, nil)
+	if err != nil {
+		return cli.Finding{Check: "audit journal", State: cli.Bad, Detail: err.Error(), Fix: "rotunda audit verify --data " + h.data}
+	}
+	return cli.Finding{Check: "audit journal", State: cli.Good, Detail: fmt.Sprintf("%d records in %d segments, chained", report.Records, report.Segments)}
+}
+
+func lockable() cli.Finding {
+	var pages memory.Pages
+	held := pages.Hold(make([]byte, 32))
+	defer held.Wipe()
+	defer pages.Close() //nolint:errcheck // the process ends
+	return cli.Finding{Check: "key memory", State: cli.Good, Detail: "keys are kept in " + string(pages.Kind()) + " memory"}
+}

@@ -1,0 +1,38 @@
+package server
+
+// observe tells the metrics what can be read at any time.
+func (n *Node) observe() {
+	n.metrics.Gauge("rotunda_sealed", "1 while the node is sealed.", func() float64 {
+		if n.gate.Sealed() {
+			return 1
+		}
+		return 0
+	})
+	n.metrics.Gauge("rotunda_connections", "Connections that are open.", func() float64 {
+		total := 0
+		if servers := n.connections.Load(); servers != nil {
+			for _, s := range *servers {
+				total += s.Connections()
+			}
+		}
+		return float64(total)
+	})
+	n.metrics.Counter("rotunda_connections_refused_total", "Connections refused because there were too many.", func() float64 {
+		total := uint64(0)
+		if servers := n.connections.Load(); servers != nil {
+			for _, s := range *servers {
+				total += s.Refused()
+			}
+		}
+		return float64(total)
+	})
+	n.metrics.Counter("rotunda_audit_records_total", "Records appended to the audit journal.", func() float64 {
+		return float64(n.journal.Stats().Records)
+	})
+	n.metrics.Counter("rotunda_audit_bytes_total", "Bytes appended to the audit journal.", func() float64 {
+		return float64(n.journal.Stats().Bytes)
+	})
+	n.metrics.Counter("rotunda_audit_syncs_total", "Times that the audit journal was made durable.", func() float64 {
+		return float64(n.journal.Stats().Syncs)
+	})
+}

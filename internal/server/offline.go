@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/broker"
+	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/conf"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// CLI returns the server's half of the command line.
+func CLI() cli.Server {
+	return cli.Server{
+		Up: up, Serve: serve, Recover: recoverOwner, AuditSearch: auditSearch, AuditVerify: auditVerify, Doctor: doctor,
+		More: []cli.Command{benchCommand},
+	}
+}
+
+// stopped is the configuration of a node that is not running, by the
+// configuration file if there is one and as `up` keeps it if not.
+func stopped(data, config, file string) (Config, error) {
+	log := slog.New(slog.DiscardHandler)
+	if file != "" {
+		c, _, err := conf.Load(file)
+		if err != nil {
+			return Config{}, err
+		}
+		return nodeOf(c, log)
+	}
+	h, err := findHome(data, config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("%s holds no node of `rotunda up`; name its configuration with --config, or another directory with --data", data)
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	return nodeOfHome(h, log), nil
+}
+
+// unsealed opens the store of a stopped node with a seal that needs no people,
+// and calls fn.
+func (c Config) unsealed(ctx context.Context, fn func(*barrier.Barrier) error) (err error) {
+	if _, err := os.Stat(filepath.Join(c.Data, "store")); err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	store, err := openStore(c)
+	if errors.Is(err, storage.ErrInUse) {
+		return fmt.Errorf("the node is running; stop it first, or ask it without --data: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	stanzas, err := barrier.Stanzas(ctx, store)
+	if err != nil {
+		return fmt.Errorf("reading the seal slots: %w", err)
+	}
+	binding, err := barrier.Binding(ctx, store)
+	if err != nil {
+		return fmt.Errorf("reading the seal slots: %w", err)
+	}
+	failed := errors.New("no seal of this node opens without people")
+	for _, a := range c.Seals {
+		var root secret.Bytes
+		if root, failed = a.Sealer.Unseal(ctx, stanzas, binding); failed == nil {
+			b, err := barrier.Open(ctx, store, root)
+			root.Wipe()
+			if err != nil {
+				return fmt.Errorf("opening the barrier: %w", err)
+			}
+			defer b.Close()
+			return fn(b)
+		}
+	}
+	return fmt.Errorf("opening the store: %w", failed)
+}
+
+func (c Config) auditDir() string {
+	if c.Audit.Dir != "" {
+		return c.Audit.Dir
+	}
+	return filepath.Join(c.Data, "audit")
+}
+
+// auditSearch reads a stopped node's journal.
+func auditSearch(ctx context.Context, q cli.AuditQuery, emit func(jsontext.Value) error) error {
+	c, err := stopped(q.Data, q.Config, q.File)
+	if err != nil {
+		return err
+	}
+	return c.unsealed(ctx, func(b *barrier.Barrier) (err error) {
+		key := b.AuditKey()
+		defer key.Wipe()
+		r, err := audit.OpenReader(c.auditDir(), key)
+		if err != nil {
+			return fmt.Errorf("opening the audit journal: %w", err)
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
+		path := strings.TrimSuffix(q.Path, "*")
+		var found []jsontext.Value
+		f := audit.Filter{
+			Actor: q.Actor, Path: path, Op: q.Op, Outcome: q.Outcome, RequestID: q.Request, From: q.Since, To: q.Until,
+			OldestFirst: q.Last == 0, After: q.After, Limit: q.Last,
+		}
+		if !f.OldestFirst {
+			f.After = 0
+		}
+		err = r.Search(ctx, f, func(rec *audit.Record) error {
+			if rec.Seq <= q.After || path == q.Path && path != "" && rec.Path != path {
+				return nil
+			}
+			v, err := rec.MarshalJSON()
+			if err != nil {
+				return err
+			}
+			if f.OldestFirst {
+				return emit(v)
+			}
+			found = append(found, v)
+			return nil
+		})
+		for i := len(found) - 1; i >= 0 && err == nil; i-- {
+			err = emit(found[i])
+		}
+		return err
+	})
+}
+
+// auditVerify checks a stopped node's journal, with the key where the node can
+// be opened and without it where not.
+func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error) {
+	c, err := stopped(q.Data, q.Config, q.File)
+	if err != nil {
+		return cli.AuditReport{}, err
+	}
+	var key secret.Bytes
+	err = c.unsealed(ctx, func(b *barrier.Barrier) error {
+		key = b.AuditKey()
+		return nil
+	})
+	if errors.Is(err, storage.ErrInUse) {
+		return cli.AuditReport{}, err
+	}
+	defer key.Wipe()
+	r, err := audit.OpenReader(c.auditDir(), key)
+	if err != nil {
+		return cli.AuditReport{}, fmt.Errorf("opening the audit journal: %w", err)
+	}
+	found, err := r.Verify(ctx, nil)
+	out := cli.AuditReport{Records: found.Records, Segments: found.Segments}
+	if errors.Is(err, audit.ErrCorrupt) {
+		out.Problems, err = append(out.Problems, err.Error()), nil
+	}
+	return out, errors.Join(err, r.Close())
+}
+
+// recoverOwner makes an owner's token for a stopped node of `up`.
+func recoverOwner(ctx context.Context, c cli.RecoverConfig) (out cli.Node, err error) {
+	config, err := stopped(c.Data, c.Config, "")
+	if err != nil {
+		return out, err
+	}
+	h, err := findHome(c.Data, c.Config)
+	if err != nil {
+		return out, err
+	}
+	n, err := Open(config)
+	if errors.Is(err, storage.ErrInUse) {
+		return out, fmt.Errorf("the node is running; stop it first: %w", err)
+	}
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if err := n.gate.AutoUnseal(ctx); err != nil {
+		return out, err
+	}
+	err = n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
+		now := n.c.Clock.Now()
+		if out.Owner, err = issueOwner(ctx, b, now); err != nil {
+			return err
+		}
+		out.ClusterID = b.Parts().Barrier.ClusterID()
+		return n.journal.Append(ctx, &audit.Record{
+			Kind: audit.Event, Time: now, Node: n.c.Info.ClusterName, Event: "owner-recovered", Outcome: audit.OutcomeOK, Allowed: true,
+			Note: "An owner's token was made with the node's key file.",
+		})
+	})
+	if err != nil {
+		return out, err
+	}
+	out.CACert, err = os.ReadFile(filepath.Join(h.keys, caDir, "ca.pem"))
+	if err != nil {
+		return out, fmt.Errorf("reading the certificate authority's certificate: %w", err)
+	}
+	return out, nil
+}

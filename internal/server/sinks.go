@@ -1,0 +1,55 @@
+package server
+
+import (
+	"errors"
+	"strconv"
+	"sync/atomic"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/audit/file"
+	"rotunda.dev/rotunda/internal/conf"
+	"rotunda.dev/rotunda/internal/engine/system"
+)
+
+// sinks are the audit sinks of one unsealed node.
+type sinks struct {
+	*file.Set
+	declared []audit.SinkConfig
+}
+
+var _ system.Sinks = sinks{}
+
+// Declared returns the sinks of the configuration.
+func (s sinks) Declared() []audit.SinkConfig { return s.declared }
+
+// live is the sinks of a node that is unsealed; nil while it is sealed.
+type live struct{ p atomic.Pointer[sinks] }
+
+func (n *Node) newSinks(hasher *audit.Hasher) sinks {
+	s := sinks{file.NewSet(n.journal, hasher, n.c.Audit.FileDir), n.c.Audit.Sinks}
+	n.sinks.p.Store(&s)
+	return s
+}
+
+// reopenSinks opens the files of sinks again, after they were rotated.
+func (n *Node) reopenSinks() error {
+	if s := n.sinks.p.Load(); s != nil {
+		return s.Reopen()
+	}
+	return nil
+}
+
+// sinksOf returns the sinks of a configuration.
+func sinksOf(configured []conf.Audit) ([]audit.SinkConfig, error) {
+	var all []audit.SinkConfig
+	for _, c := range configured {
+		if c.FilePath == "" {
+			return nil, errors.New("audit " + strconv.Quote(c.Name) + ": file_path is required")
+		}
+		all = append(all, audit.SinkConfig{
+			Name: c.Name, Kind: c.Kind, Description: c.Description, Declared: true,
+			Options: map[string]string{"file_path": c.FilePath, "mode": c.Mode, "format": c.Format, "hmac_accessor": strconv.FormatBool(c.HMACAccessor)},
+		})
+	}
+	return all, nil
+}
