@@ -17,12 +17,12 @@ type tokenIn struct {
 }
 
 type accessorIn struct {
-	Accessor string `json:"accessor" audit:"clear" doc:"Accessor of the token."`
+	Accessor string `json:"accessor" doc:"Accessor of the token."`
 }
 
 // Info is what is known of a token, as clients are told.
 type Info struct {
-	Accessor        string        `json:"accessor" audit:"clear"`
+	Accessor        string        `json:"accessor"`
 	BoundCIDRs      []string      `json:"bound_cidrs,omitempty" audit:"clear"`
 	CreationTime    int64         `json:"creation_time"`
 	CreationTTL     wire.Duration `json:"creation_ttl"`

@@ -22,7 +22,7 @@ type renewSelfIn struct {
 }
 
 type renewAccessorIn struct {
-	Accessor  string        `json:"accessor" audit:"clear" doc:"Accessor of the token."`
+	Accessor  string        `json:"accessor" doc:"Accessor of the token."`
 	Increment wire.Duration `json:"increment" doc:"How long it is to live from now; 0 as long as it was given last."`
 }
 
