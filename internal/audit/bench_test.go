@@ -8,17 +8,31 @@ import (
 	"testing"
 
 	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/audit/audittest"
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage/mem"
 )
+
+func open(b *testing.B, dir string) *audit.Journal {
+	b.Helper()
+	j, err := audit.Open(dir, audit.Config{KeysDir: b.TempDir(), Clock: clock.System{}, Reserve: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := j.Unlock(newRig(b).Key, mem.New(mem.Config{})); err != nil {
+		b.Fatal(err)
+	}
+	return j
+}
 
 // BenchmarkAppend compares 64 concurrent appenders with what the disk allows:
 // the rate of bare syncs, times 64.
 func BenchmarkAppend(b *testing.B) {
 	for _, appenders := range []int{1, 64} {
 		b.Run(map[int]string{1: "1", 64: "64"}[appenders], func(b *testing.B) {
-			s := newSetup(b)
-			s.c.SegmentBytes, s.c.Reserve = 0, -1
-			j := s.open(b)
-			defer closed(b, j)
+			j := open(b, b.TempDir())
+			defer mustClose(b, j)
 			var next atomic.Int64
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -30,7 +44,7 @@ func BenchmarkAppend(b *testing.B) {
 						if i > int64(b.N) {
 							return
 						}
-						if err := j.Append(b.Context(), record(int(i))); err != nil {
+						if err := j.Append(b.Context(), audittest.Record(int(i))); err != nil {
 							b.Error(err)
 							return
 						}
@@ -74,29 +88,28 @@ func BenchmarkSync(b *testing.B) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	s := newSetup(b)
-	s.c.SegmentBytes = 0
-	j := s.open(b)
+	dir := b.TempDir()
+	j := open(b, dir)
 	var wg sync.WaitGroup
 	const n = 20000
 	for w := range 64 {
 		wg.Go(func() {
 			for i := w; i < n; i += 64 {
-				if err := j.Append(b.Context(), record(i)); err != nil {
+				if err := j.Append(b.Context(), audittest.Record(i)); err != nil {
 					b.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	closed(b, j)
+	mustClose(b, j)
 	for name, key := range map[string]bool{"chain": false, "opened": true} {
 		b.Run(name, func(b *testing.B) {
-			k := auditKey()
+			k := newRig(b).Key
 			if !key {
-				k.Wipe()
+				k = secret.Bytes{}
 			}
-			r, err := audit.OpenReader(s.dir, k)
+			r, err := audit.OpenReader(dir, k)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -46,13 +46,22 @@ func OpenReader(dir string, key secret.Bytes) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{disk: d, stream: records}
-	if key.Len() > 0 {
-		if r.keys, err = newKeys(key); err != nil {
-			return nil, errors.Join(err, d.Close())
-		}
+	r, err := NewReader(d, key)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return r, nil
+}
+
+// NewReader is [OpenReader] for a journal on d, which it takes over.
+func NewReader(d Disk, key secret.Bytes) (*Reader, error) {
+	r := &Reader{disk: d, stream: records}
+	if key.Len() == 0 {
+		return r, nil
+	}
+	k, err := newKeys(key)
+	r.keys = k
+	return r, err
 }
 
 // OpenSealedReader opens the journal in dir of a node that is stopped, to read
