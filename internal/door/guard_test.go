@@ -82,11 +82,11 @@ func TestFailedLoginsOfAnAccount(t *testing.T) {
 		}
 	}
 	at := start
-	for i, want := range []time.Duration{1, 2, 4, 8, 16} {
-		if wait := try(t, g, at, here, "auth/userpass/login/bob"); wait != want*time.Second {
-			t.Errorf("failure %d waits %v; want %v", i+6, wait, want*time.Second)
+	for i, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second} {
+		if wait := try(t, g, at, here, "auth/userpass/login/bob"); wait != want {
+			t.Errorf("failure %d waits %v; want %v", i+6, wait, want)
 		}
-		at = at.Add(want * time.Second)
+		at = at.Add(want)
 		if wait := try(t, g, at, netip.MustParseAddr(fmt.Sprintf("198.51.100.%d", i)), "auth/userpass/login/bob"); wait != 0 {
 			t.Errorf("failure %d waits %v more after its wait", i+6, wait)
 		}

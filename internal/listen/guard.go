@@ -90,7 +90,7 @@ func (p *patient) Read(b []byte) (int, error) {
 	}
 	n, err := p.ReadCloser.Read(b)
 	p.read += int64(n)
-	if err == io.EOF && p.set { //nolint:errorlint // readers return it as it is
+	if err == io.EOF && p.set {
 		p.set, p.ended = false, true
 		_ = p.control.SetReadDeadline(time.Time{}) // it was for the body only; where it fails the connection is gone
 	}

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -70,7 +69,7 @@ func New(config Config) *Server {
 		IdleTimeout:                  s.limits.Idle,
 		MaxHeaderBytes:               s.limits.HeaderBytes,
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     log.New(quiet{s.config.Log}, "", 0),
+		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug), // it may hold what a client sent
 		ConnContext:                  s.connContext,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          s.limits.Streams,
@@ -84,15 +83,6 @@ func New(config Config) *Server {
 		s.tls, s.http.TLSConfig = config.TLS.Server(), config.TLS.Server() // net/http changes its own
 	}
 	return s
-}
-
-// quiet passes on what net/http says, which may hold what a client sent, only
-// to those who debug.
-type quiet struct{ log *slog.Logger }
-
-func (q quiet) Write(b []byte) (int, error) {
-	q.log.LogAttrs(context.Background(), slog.LevelDebug, "connection", slog.String("cause", strings.TrimSpace(string(b))))
-	return len(b), nil
 }
 
 // CheckPlain reports an address that must not be served without TLS: all but

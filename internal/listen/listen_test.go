@@ -110,6 +110,21 @@ func get(t *testing.T, tr http.RoundTripper, url string) (*http.Response, error)
 	return tr.RoundTrip(r)
 }
 
+// answer reads one answer.
+func answer(t *testing.T, from *bufio.Reader) (status int, body string) {
+	t.Helper()
+	r, err := http.ReadResponse(from, nil)
+	if err != nil {
+		t.Fatalf("reading an answer: %v", err)
+	}
+	defer func() { _ = r.Body.Close() }()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatalf("reading the body of an answer: %v", err)
+	}
+	return r.StatusCode, string(b)
+}
+
 func TestHandshakeIsPostQuantum(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
@@ -193,13 +208,9 @@ func TestPlainHTTPIsToldAboutTLS(t *testing.T) {
 		if _, err := io.WriteString(c, tt.request); err != nil {
 			t.Fatal(err)
 		}
-		r, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Fatalf("%s: answer to plain HTTP: %v", tt.name, err)
-		}
-		body, err := io.ReadAll(r.Body)
-		if err != nil || r.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), tt.want) || strings.Contains(string(body), "<") {
-			t.Errorf("%s: plain HTTP = %d %s, %v; want 400 with %q", tt.name, r.StatusCode, body, err, tt.want)
+		status, body := answer(t, bufio.NewReader(c))
+		if status != http.StatusBadRequest || !strings.Contains(body, tt.want) || strings.Contains(body, "<") {
+			t.Errorf("%s: plain HTTP = %d %s; want 400 with %q", tt.name, status, body, tt.want)
 		}
 		_ = c.Close()
 	}
@@ -217,12 +228,8 @@ func TestReloadDropsNoConnection(t *testing.T) {
 		if _, err := io.WriteString(stands, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		r, err := http.ReadResponse(bufio.NewReader(stands), nil)
-		if err != nil {
-			t.Fatalf("a request on a connection that stands: %v", err)
-		}
-		if b, err := io.ReadAll(r.Body); string(b) != "hello" {
-			t.Fatalf("answer = %q, %v; want hello", b, err)
+		if status, body := answer(t, bufio.NewReader(stands)); status != http.StatusOK || body != "hello" {
+			t.Fatalf("answer on a connection that stands = %d %q; want 200 hello", status, body)
 		}
 	}
 	ask()
@@ -410,8 +417,8 @@ func TestIdleHandshakeIsCutAndDelaysNobody(t *testing.T) {
 		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := http.ReadResponse(bufio.NewReader(client), nil); err != nil || r.StatusCode != http.StatusOK {
-			t.Errorf("GET beside idle handshakes = %v, %v; want 200", r, err)
+		if status, _ := answer(t, bufio.NewReader(client)); status != http.StatusOK {
+			t.Errorf("GET beside idle handshakes = %d; want 200", status)
 		}
 		if took := time.Since(began); took > time.Millisecond {
 			t.Errorf("GET beside idle handshakes took %v; want nothing", took)
@@ -487,11 +494,9 @@ func TestBodyInTimeIsTakenAndTheConnectionUsedAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r, err := http.ReadResponse(in, nil)
-			if err != nil || r.StatusCode != http.StatusOK {
-				t.Fatalf("PUT = %v, %v; want 200", r, err)
+			if status, _ := answer(t, in); status != http.StatusOK {
+				t.Fatalf("PUT = %d; want 200", status)
 			}
-			_, _ = io.Copy(io.Discard, r.Body)
 			pass(30 * time.Second) // less than the connection may idle
 		}
 		_ = c.Close()
@@ -529,8 +534,8 @@ func TestConnectionsInAllAreCounted(t *testing.T) {
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != http.StatusOK {
-			t.Errorf("GET once there is room = %v, %v; want 200", r, err)
+		if status, _ := answer(t, bufio.NewReader(c)); status != http.StatusOK {
+			t.Errorf("GET once there is room = %d; want 200", status)
 		}
 		for _, c := range append(held, c) {
 			_ = c.Close()
@@ -559,9 +564,8 @@ func TestHeaders(t *testing.T) {
 		inBubble(t, listen.Config{Handler: hello}, func(t *testing.T, p *pipes, _ *listen.Server) {
 			c := p.dial()
 			go func() { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n"+tt.headers+"\r\n") }()
-			r, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil || r.StatusCode != tt.status {
-				t.Errorf("%s headers = %v, %v; want %d", name, r, err, tt.status)
+			if status, _ := answer(t, bufio.NewReader(c)); status != tt.status {
+				t.Errorf("%s headers = %d; want %d", name, status, tt.status)
 			}
 			_ = c.Close()
 		})
@@ -571,13 +575,13 @@ func TestHeaders(t *testing.T) {
 func TestLengthAndChunksTogetherAreNoTwoRequests(t *testing.T) {
 	var mu sync.Mutex
 	var seen []string
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		mu.Lock()
 		defer mu.Unlock()
 		seen = append(seen, r.RequestURI)
 	})
-	inBubble(t, listen.Config{Handler: h}, func(t *testing.T, p *pipes, _ *listen.Server) {
+	inBubble(t, listen.Config{Handler: h}, func(_ *testing.T, p *pipes, _ *listen.Server) {
 		c := p.dial()
 		go func() {
 			_, _ = io.WriteString(c, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 44\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -623,7 +627,10 @@ func TestStreamsThatAreGivenUpEndTheConnection(t *testing.T) {
 		}()
 		select {
 		case <-entered:
-		case <-done: // the connection was closed under it
+		case err := <-done:
+			if err == nil {
+				t.Fatal("a request that nobody answers was answered")
+			}
 		}
 		cancel()
 	}
@@ -639,8 +646,8 @@ func TestOptionsAsteriskReachesTheHandler(t *testing.T) {
 		if _, err := io.WriteString(c, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != http.StatusTeapot {
-			t.Errorf("OPTIONS * = %v, %v; want the handler's answer", r, err)
+		if status, _ := answer(t, bufio.NewReader(c)); status != http.StatusTeapot {
+			t.Errorf("OPTIONS * = %d; want the handler's answer", status)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package doortest
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -173,8 +174,7 @@ func fillPath(path string) string {
 // wrongValues returns, for each field of a body, what can never be its value.
 func wrongValues(in reflect.Type) map[string][]string {
 	all := map[string][]string{}
-	for i := range in.NumField() {
-		f := in.Field(i)
+	for f := range in.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "" || name == "-" || name[0] < 'a' || name[0] > 'z' {
 			continue
@@ -217,9 +217,7 @@ func (a Abuse) refused(t *testing.T, what, method, target string, head http.Head
 	if method == http.MethodPatch {
 		r.Header.Set("Content-Type", "application/merge-patch+json")
 	}
-	for k, v := range head {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, head)
 	if body != "" {
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 	}

@@ -81,12 +81,12 @@ func runFile(t *testing.T, file string, setup Setup) {
 	for i, section := range archive.Files {
 		switch section.Name {
 		case "given":
-			for _, raw := range strings.Split(string(section.Data), "\n---\n") {
+			for raw := range strings.SplitSeq(string(section.Data), "\n---\n") {
 				send(t, handler, vars, raw)
 			}
 			out.Files = append(out.Files, section)
 		case "request":
-			came = Show(send(t, handler, vars, string(section.Data)))
+			came = show(send(t, handler, vars, string(section.Data)))
 			out.Files = append(out.Files, section, txtar.File{Name: "response", Data: []byte(came)})
 			if *update {
 				continue
@@ -111,7 +111,7 @@ func runFile(t *testing.T, file string, setup Setup) {
 }
 
 // send makes one request that is written as it stands on the wire.
-func send(t *testing.T, handler http.Handler, vars map[string]string, raw string) *http.Response {
+func send(t *testing.T, handler http.Handler, vars map[string]string, raw string) *httptest.ResponseRecorder {
 	t.Helper()
 	raw = os.Expand(raw, func(name string) string {
 		if v, ok := vars[name]; ok {
@@ -140,27 +140,27 @@ func send(t *testing.T, handler http.Handler, vars map[string]string, raw string
 	r.RemoteAddr = "192.0.2.1:1234"
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
-// Show writes an answer as golden files have it.
-func Show(r *http.Response) string {
+// show writes an answer as golden files have it.
+func show(w *httptest.ResponseRecorder) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d %s\n", r.StatusCode, http.StatusText(r.StatusCode))
+	fmt.Fprintf(&b, "%d %s\n", w.Code, http.StatusText(w.Code))
 	var names []string
-	for name := range r.Header {
+	for name := range w.Header() {
 		if name != "Date" && name != "Content-Length" { // the length of what varies varies
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		for _, v := range r.Header[name] {
+		for _, v := range w.Header()[name] {
 			fmt.Fprintf(&b, "%s: %s\n", name, v)
 		}
 	}
 	b.WriteByte('\n')
-	body, _ := io.ReadAll(r.Body) // of a recorder
+	body := w.Body.Bytes()
 	b.Write(body)
 	if len(body) > 0 && body[len(body)-1] != '\n' {
 		b.WriteByte('\n')

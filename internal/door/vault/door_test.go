@@ -242,12 +242,12 @@ func TestEveryAnswerHasTheHeadersThatProtectIt(t *testing.T) {
 	h := newDoor(newFake())
 	for _, target := range []string{"/v1/secret/data/app", "/v1/nomount", "/v1//", "/", "/livez", "/v1/sys/raw"} {
 		w := do(h, "GET", target, "hvs.good", nil, 0)
-		for name, want := range map[string]string{
+		for header, want := range map[string]string{
 			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 			"Content-Length": strconv.Itoa(w.Body.Len()),
 		} {
-			if got := w.Header().Get(name); got != want {
-				t.Errorf("GET %s: %s = %q; want %q", target, name, got, want)
+			if got := w.Header().Get(header); got != want {
+				t.Errorf("GET %s: %s = %q; want %q", target, header, got, want)
 			}
 		}
 		if w.Header().Get("X-Request-Id") == "" || w.Header().Get("Content-Type") == "" {
@@ -258,7 +258,7 @@ func TestEveryAnswerHasTheHeadersThatProtectIt(t *testing.T) {
 
 func TestNothingOfTheTransportReachesAnOperation(t *testing.T) {
 	f := newFake()
-	r := httptest.NewRequest("GET", "http://localhost/", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://localhost/", nil)
 	r.RequestURI, r.RemoteAddr = "/v1/secret/data/app", "192.0.2.1:1234"
 	r.Header = http.Header{"X-Vault-Token": {"hvs.good"}, "X-Forwarded-For": {"10.0.0.1"}, "X-Real-Ip": {"10.0.0.1"}, "Cookie": {"a"}, "X-Seen": {"v"}}
 	New(door.Env{Handler: f, Clock: clocktest.New(time.Unix(1e9, 0)), AuditHeaders: []string{"x-seen"}}).ServeHTTP(httptest.NewRecorder(), r)
@@ -301,7 +301,7 @@ func TestAnswersAreLoggedWithoutWhatTheySay(t *testing.T) {
 
 func TestHostileJSON(t *testing.T) {
 	h := newDoor(newFake())
-	for name, body := range map[string]string{
+	for what, body := range map[string]string{
 		"many objects":   `{"data":[` + strings.Repeat(`{"":0},`, 100_000) + `{}]}`,
 		"many arrays":    `{"data":[` + strings.Repeat(`[],`, 300_000) + `[]]}`,
 		"deep":           strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000),
@@ -330,15 +330,15 @@ func TestHostileJSON(t *testing.T) {
 	} {
 		w := do(h, "PUT", "/v1/secret/data/app", "hvs.good", strings.NewReader(body), int64(len(body)))
 		if w.Code != 400 || w.Body.Len() > 200 {
-			t.Errorf("%s: PUT = %d %.300s; want 400 and a few words", name, w.Code, w.Body)
+			t.Errorf("%s: PUT = %d %.300s; want 400 and a few words", what, w.Code, w.Body)
 		}
 	}
-	for name, body := range map[string]string{
+	for what, body := range map[string]string{
 		"nothing": "", "null": "null", "spaces": " \n", "an object": "{}", "32 deep": `{"data":` + strings.Repeat(`{"a":`, 30) + `{}` + strings.Repeat(`}`, 30) + `}`,
 		"case variants inside of data": `{"data":{"A":1,"a":2,"Data":3}}`, "2^63": `{"data":{"n":9223372036854775808}}`, "long string": `{"data":{"s":"` + strings.Repeat("x", 64<<10) + `"}}`,
 	} {
 		if w := do(h, "PUT", "/v1/secret/data/app", "hvs.good", strings.NewReader(body), int64(len(body))); w.Code != 200 {
-			t.Errorf("%s: PUT = %d %s; want 200", name, w.Code, w.Body)
+			t.Errorf("%s: PUT = %d %s; want 200", what, w.Code, w.Body)
 		}
 	}
 }
@@ -504,7 +504,7 @@ func FuzzRequestLine(f *testing.F) {
 		if method == "" || target == "" {
 			return
 		}
-		r := httptest.NewRequest("GET", "http://localhost/", nil)
+		r := httptest.NewRequest(http.MethodGet, "http://localhost/", nil)
 		r.Method, r.RequestURI = method, target
 		r.Header.Set("X-Vault-Token", "hvs.good")
 		w := httptest.NewRecorder()
@@ -554,7 +554,7 @@ func FuzzForm(f *testing.F) {
 
 func BenchmarkRead(b *testing.B) {
 	h := newDoor(newFake())
-	r := httptest.NewRequest("GET", "http://localhost/", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://localhost/", nil)
 	r.RequestURI, r.RemoteAddr = "/v1/secret/data/app", "192.0.2.1:1234"
 	r.Header.Set("X-Vault-Token", "hvs.good")
 	w := &nowhere{head: http.Header{}}
@@ -567,7 +567,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkWrite(b *testing.B) {
 	h := newDoor(newFake())
 	body := []byte(`{"data":{"username":"alice","password":"correct horse battery staple","n":1},"options":{"cas":"0"}}`)
-	r := httptest.NewRequest("PUT", "http://localhost/", nil)
+	r := httptest.NewRequest(http.MethodPut, "http://localhost/", nil)
 	r.RequestURI, r.RemoteAddr, r.ContentLength = "/v1/secret/data/app", "192.0.2.1:1234", int64(len(body))
 	r.Header.Set("X-Vault-Token", "hvs.good")
 	w := &nowhere{head: http.Header{}}

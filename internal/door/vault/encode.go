@@ -270,7 +270,7 @@ func appendStrings(b []byte, list []string) []byte {
 // appendString appends s as a JSON string; what is not UTF-8 in it becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
 	plain := true
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
 			plain = false
 			break

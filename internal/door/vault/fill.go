@@ -217,8 +217,10 @@ type plans struct{ requests sync.Map } // reflect.Type to *plan
 
 // request returns the plan of an operation's In.
 func (ps *plans) request(t reflect.Type) *plan {
-	if p, ok := ps.requests.Load(t); ok {
-		return p.(*plan) //nolint:forcetypeassert // nothing else is kept
+	if kept, ok := ps.requests.Load(t); ok {
+		if p, ok := kept.(*plan); ok {
+			return p
+		}
 	}
 	p := ps.compile(t, true)
 	ps.requests.Store(t, p)
@@ -362,12 +364,8 @@ func (ps *plans) decoder(t reflect.Type) decoder {
 func (ps *plans) object(t reflect.Type) decoder {
 	p := ps.compile(t, false)
 	return func(raw jsontext.Value, v reflect.Value) error {
-		switch raw.Kind() {
-		case 'n':
-			return nil
-		case '{':
-		default:
-			return &wrongType{want: "an object"}
+		if k := raw.Kind(); k != '{' {
+			return nullOr(k, "an object")
 		}
 		return eachMember(raw, func(key string, value jsontext.Value) error {
 			f, err := p.find(key)
@@ -456,19 +454,29 @@ func named(parse func(string) (string, error)) decoder {
 	}
 }
 
+// isScalar reports whether k is a number, true or false.
+func isScalar(k jsontext.Kind) bool { return k == '0' || k == 't' || k == 'f' }
+
+// nullOr returns nil where k is that of null, and what should have been there elsewhere.
+func nullOr(k jsontext.Kind, want string) error {
+	if k == 'n' {
+		return nil
+	}
+	return &wrongType{want: want}
+}
+
 // text reads a string; numbers and booleans as they are written, null as the
 // empty string.
 func text(raw jsontext.Value) (string, error) {
-	switch raw.Kind() {
-	case '"':
+	k := raw.Kind()
+	if k == '"' {
 		b, err := jsontext.AppendUnquote(nil, raw)
 		return string(b), err
-	case '0', 't', 'f':
-		return string(raw), nil
-	case 'n':
-		return "", nil
 	}
-	return "", &wrongType{want: "text"}
+	if isScalar(k) {
+		return string(raw), nil
+	}
+	return "", nullOr(k, "text")
 }
 
 func decode64(raw jsontext.Value) ([]byte, error) {
@@ -560,29 +568,15 @@ func list(t reflect.Type, item decoder) decoder {
 			return nil
 		}
 		var err error
-		switch raw.Kind() {
-		case 'n':
-			return nil
-		case '[':
+		switch k := raw.Kind(); {
+		case k == '[':
 			err = eachItem(raw, add)
-		case '"':
-			var s string
-			if s, err = text(raw); err != nil {
-				return err
-			}
-			for part := range strings.SplitSeq(s, ",") {
-				if part = strings.TrimSpace(part); part == "" {
-					continue
-				}
-				quoted, _ := jsontext.AppendQuote(nil, part) // valid UTF-8, as the gate made sure
-				if err = add(quoted); err != nil {
-					break
-				}
-			}
-		case '0', 't', 'f':
+		case k == '"':
+			err = eachPart(raw, add)
+		case isScalar(k):
 			err = add(raw)
 		default:
-			return &wrongType{want: "a list"}
+			return nullOr(k, "a list")
 		}
 		if err != nil {
 			return err
@@ -592,14 +586,28 @@ func list(t reflect.Type, item decoder) decoder {
 	}
 }
 
+// eachPart calls fn for each part of text with commas.
+func eachPart(raw jsontext.Value, fn func(value jsontext.Value) error) error {
+	s, err := text(raw)
+	if err != nil {
+		return err
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		quoted, _ := jsontext.AppendQuote(nil, part) // valid UTF-8, as the gate made sure
+		if err := fn(quoted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func mapping(t reflect.Type, item decoder) decoder {
 	return func(raw jsontext.Value, v reflect.Value) error {
-		switch raw.Kind() {
-		case 'n':
-			return nil
-		case '{':
-		default:
-			return &wrongType{want: "an object"}
+		if k := raw.Kind(); k != '{' {
+			return nullOr(k, "an object")
 		}
 		out := reflect.MakeMap(t)
 		err := eachMember(raw, func(key string, value jsontext.Value) error {

@@ -90,8 +90,7 @@ type described struct {
 // describe returns the fields of a request.
 func describe(t reflect.Type) []described {
 	var all []described
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		d := described{doc: f.Tag.Get("doc"), typ: f.Type}
 		switch {
 		case f.Tag.Get("path") != "":

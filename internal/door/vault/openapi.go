@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -274,10 +275,8 @@ func schemaOf(t reflect.Type, in bool, outer []reflect.Type) object {
 	case reflect.Map:
 		return object{"type": "object", "additionalProperties": schemaOf(t.Elem(), in, outer)}
 	case reflect.Struct:
-		for _, o := range outer {
-			if o == t {
-				return object{"type": "object"}
-			}
+		if slices.Contains(outer, t) {
+			return object{"type": "object"}
 		}
 		props := object{}
 		addProperties(props, t, in, append(outer, t))
@@ -287,8 +286,7 @@ func schemaOf(t reflect.Type, in bool, outer []reflect.Type) object {
 }
 
 func addProperties(props object, t reflect.Type, in bool, outer []reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		called, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && called == "" && f.Type.Kind() == reflect.Struct {
 			addProperties(props, f.Type, in, outer)

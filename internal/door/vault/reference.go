@@ -99,8 +99,7 @@ func writeAnswer(b *strings.Builder, o *op.Op) {
 
 func answerRows(t reflect.Type) []described {
 	var rows []described
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		called, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && called == "" && f.Type.Kind() == reflect.Struct {
 			rows = append(rows, answerRows(f.Type)...)

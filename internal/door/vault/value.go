@@ -40,8 +40,10 @@ func (vs *values) append(b []byte, v any) ([]byte, error) {
 
 // appender returns how t is written. The types of outer are being looked at.
 func (vs *values) appender(t reflect.Type, outer []reflect.Type) appender {
-	if a, ok := vs.byType.Load(t); ok {
-		return a.(appender) //nolint:forcetypeassert // nothing else is kept
+	if kept, ok := vs.byType.Load(t); ok {
+		if a, ok := kept.(appender); ok {
+			return a
+		}
 	}
 	if slices.Contains(outer, t) {
 		return func(b []byte, v reflect.Value) ([]byte, error) { return vs.appender(t, nil)(b, v) }
@@ -57,11 +59,12 @@ func (vs *values) make(t reflect.Type, outer []reflect.Type) appender {
 	switch t {
 	case textType:
 		return func(b []byte, v reflect.Value) ([]byte, error) {
-			return appendString(b, v.Interface().(secret.Text).Reveal()), nil //nolint:forcetypeassert // of this type
+			s, _ := reflect.TypeAssert[secret.Text](v) // which it is
+			return appendString(b, s.Reveal()), nil
 		}
 	case jsonType:
 		return func(b []byte, v reflect.Value) ([]byte, error) {
-			j := v.Interface().(secret.JSON) //nolint:forcetypeassert // of this type
+			j, _ := reflect.TypeAssert[secret.JSON](v) // which it is
 			if j.Empty() {
 				return append(b, "null"...), nil
 			}
@@ -71,10 +74,10 @@ func (vs *values) make(t reflect.Type, outer []reflect.Type) appender {
 		return func(b []byte, v reflect.Value) ([]byte, error) { return appendSeconds(b, time.Duration(v.Int())), nil }
 	case reflect.TypeFor[wire.Time]():
 		return func(b []byte, v reflect.Value) ([]byte, error) {
-			at := time.Time(v.Interface().(wire.Time)) //nolint:forcetypeassert // of this type
+			at, _ := reflect.TypeAssert[wire.Time](v) // which it is
 			b = append(b, '"')
-			if !at.IsZero() {
-				b = at.UTC().AppendFormat(b, time.RFC3339Nano)
+			if !time.Time(at).IsZero() {
+				b = time.Time(at).UTC().AppendFormat(b, time.RFC3339Nano)
 			}
 			return append(b, '"'), nil
 		}

@@ -85,7 +85,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{h: h, http: r}
 	q.ID, q.Time = newID(), began
 	head["X-Request-Id"] = []string{q.ID}
-	status := h.attempt(w, q)
+	status := h.attempt(w, q) //nolint:contextcheck // the context is the request's
 	ended := h.env.Clock.Now()
 	q.ticket.Leave(ended, status == http.StatusBadRequest || status == http.StatusForbidden)
 	opName := q.op.Name
@@ -166,7 +166,7 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 		return h.help(ctx, w, q)
 	}
 	response, err := h.env.Handler.Handle(ctx, &q.Request)
-	if err != nil && !(fault.Is(err, fault.Deleted) && response != nil) {
+	if err != nil && (response == nil || !fault.Is(err, fault.Deleted)) {
 		if fault.Is(err, fault.Internal) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fault.Wrap(fault.Unavailable, err, "the request took too long")
 		}
