@@ -33,6 +33,7 @@ type GuardConfig struct {
 	LoginBurst      int           // failed logins at once from one address; 30
 	AccountFailures int           // failed logins for one account before each further one waits; 5
 	AccountWindow   time.Duration // after which without a failure an account's are forgotten; 5 min
+	RefusalRate     float64       // malformed requests a second from one address that are recorded; 50, and ten times that at once
 }
 
 func (c GuardConfig) withDefaults() GuardConfig {
@@ -47,11 +48,16 @@ func (c GuardConfig) withDefaults() GuardConfig {
 	set(&c.InFlight, 20_000)
 	set(&c.LoginBurst, 30)
 	set(&c.AccountFailures, 5)
-	if c.LoginRate == 0 {
-		c.LoginRate = 10
-	} else if c.LoginRate < 0 {
-		c.LoginRate = math.Inf(1)
+	rate := func(r *float64, v float64) {
+		switch {
+		case *r == 0:
+			*r = v
+		case *r < 0:
+			*r = math.Inf(1)
+		}
 	}
+	rate(&c.LoginRate, 10)
+	rate(&c.RefusalRate, 50)
 	if c.Target == 0 {
 		c.Target = 2 * time.Second
 	} else if c.Target < 0 {
@@ -78,11 +84,12 @@ type Guard struct {
 	seed     maphash.Seed
 	sources  *table
 	accounts *table
+	refusals *table
 }
 
 // NewGuard returns a Guard.
 func NewGuard(config GuardConfig) *Guard {
-	g := &Guard{config: config.withDefaults(), seed: maphash.MakeSeed(), sources: newTable(), accounts: newTable()}
+	g := &Guard{config: config.withDefaults(), seed: maphash.MakeSeed(), sources: newTable(), accounts: newTable(), refusals: newTable()}
 	g.limit.Store(int64(min(g.config.InFlight, 256*runtime.GOMAXPROCS(0))))
 	return g
 }
@@ -162,6 +169,20 @@ func (t Ticket) Leave(now time.Time, failed bool) {
 		g.prompt.Store(0)
 		g.limit.CompareAndSwap(limit, min(int64(g.config.InFlight), limit+1+limit/16))
 	}
+}
+
+// Refuse counts a request that a door refuses on its own, and returns a fault
+// of kind Limited where there are too many of them from one address. Those are
+// not to be recorded.
+func (g *Guard) Refuse(now time.Time, from netip.Addr) error {
+	if g == nil || !from.IsValid() {
+		return nil
+	}
+	if wait := g.refusals.take(g.key(source(from)), now, g.config.RefusalRate, 10*g.config.RefusalRate); wait > 0 {
+		g.shed.Add(1)
+		return Limited(wait, "too many malformed requests")
+	}
+	return nil
 }
 
 // InFlight returns how many requests are in and how many may be.

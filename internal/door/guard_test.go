@@ -128,6 +128,24 @@ func TestAccountsThatAreManyDoNotGrowTheGuard(t *testing.T) {
 	}
 }
 
+func TestMalformedRequestsThatAreMany(t *testing.T) {
+	g := door.NewGuard(door.GuardConfig{RefusalRate: 1})
+	for i := range 10 {
+		if err := g.Refuse(start, here); err != nil {
+			t.Fatalf("refusal %d = %v", i+1, err)
+		}
+	}
+	if err := g.Refuse(start, here); !fault.Is(err, fault.Limited) {
+		t.Errorf("refusal 11 at once = %v; want Limited", err)
+	}
+	if err := g.Refuse(start, netip.Addr{}); err != nil {
+		t.Errorf("a refusal of who has no address = %v", err)
+	}
+	if err := g.Refuse(start.Add(2*time.Second), here); err != nil {
+		t.Errorf("a refusal later = %v", err)
+	}
+}
+
 func TestTooManyAtOnce(t *testing.T) {
 	g := door.NewGuard(door.GuardConfig{InFlight: 16})
 	for i := range 12 {

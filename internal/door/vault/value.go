@@ -286,8 +286,8 @@ func writeObject(members []member) appender {
 			m := &members[i]
 			f := v.FieldByIndex(m.index)
 			if m.omitZero {
-				if m.zeroer && (f.Kind() != reflect.Pointer || !f.IsNil()) {
-					if f.Interface().(interface{ IsZero() bool }).IsZero() { //nolint:forcetypeassert // as zeroer says
+				if z, ok := reflect.TypeAssert[interface{ IsZero() bool }](f); ok && m.zeroer && (f.Kind() != reflect.Pointer || !f.IsNil()) {
+					if z.IsZero() {
 						continue
 					}
 				} else if f.IsZero() {

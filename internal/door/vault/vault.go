@@ -52,7 +52,7 @@ func New(env door.Env) http.Handler {
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
-	return &handler{env: env, plans: &plans{}, values: &values{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	return &handler{env: env, plans: &plans{}, values: &values{}}
 }
 
 type handler struct {
@@ -146,6 +146,9 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 	}
 	if err != nil {
 		// What is too much is counted and not recorded, or a flood would fill the journal.
+		if over := h.env.Guard.Refuse(q.Time, q.Remote.Addr()); over != nil {
+			err = over
+		}
 		if !fault.Is(err, fault.Limited) {
 			if kept := h.env.Handler.Refused(ctx, &q.Request, err); kept != nil {
 				err = kept
@@ -177,7 +180,10 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 
 // answer writes r; of a Deleted it is the body of the error.
 func (h *handler) answer(w http.ResponseWriter, q *request, r *door.Response, deleted error) int {
-	buf := h.buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is kept
+	buf, ok := h.buffers.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
 	defer func() { h.recycle(buf) }()
 	a, err := h.values.encode((*buf)[:0], q.ID, r, q.source.warnings(r.Reply.Warnings))
 	if err != nil {
