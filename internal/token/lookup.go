@@ -43,7 +43,7 @@ func (s *Store) Locks(t Target) storage.Locks {
 	case err != nil || at.key == "":
 		return storage.Locks{}
 	case at.alias:
-		return storage.Locks{Join: []string{tableAlias + at.key}}
+		return storage.Locks{Own: []string{tableAlias + at.key}}
 	}
 	return s.RevokeLocks(at.key)
 }

@@ -30,7 +30,7 @@ type WrappingOut struct {
 
 // Wrap answers what it was sent, which is then wrapped as any answer.
 var Wrap = op.Def[WrapIn, secret.JSON]{
-	Name: "system.wrap", Verb: op.Update, Path: "wrapping/wrap", Shape: op.Injected, Does: "Wrap what is sent.",
+	Name: "system.wrap", Verb: op.Update, Path: "wrapping/wrap", Does: "Wrap what is sent.",
 }
 
 // LookupWrapping tells what is known of a wrapping token, which stays as it is.

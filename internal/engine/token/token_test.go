@@ -273,6 +273,16 @@ func TestRevokeOps(t *testing.T) {
 	dead("revoke", p, c)
 	_, _, err = as(s, root, Revoke, revokeIn{p})
 	ok(t, err)
+	id := secret.New("chosen")
+	for range 2 {
+		s.made(root, createIn{ID: id, Policies: Policies{"a"}})
+		c = s.made(id, createIn{})
+		_, _, err = as(s, id, Renew, renewIn{Token: id})
+		ok(t, err)
+		_, _, err = as(s, root, Revoke, revokeIn{id})
+		ok(t, err)
+		dead("revoke of a chosen id", id, c)
+	}
 	p, c, _ = pair()
 	_, _, err = as(s, p, RevokeSelf, op.Nothing{})
 	ok(t, err)
