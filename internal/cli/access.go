@@ -7,8 +7,10 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/hashicorp/hcl/hcl/printer"
 	"github.com/spf13/cobra"
@@ -164,7 +166,7 @@ func (a *app) printSelf(t target, name string, data jsontext.Value) error {
 	return a.print(view{doc: doc.json(), data: o.json(), people: func(w io.Writer) error {
 		tbl := show.Table{Header: []string{"Key", "Value"}}
 		for _, m := range o {
-			text := show.Text(m.Value)
+			text := show.Cell(m.Value)
 			if m.Name == "expire_time" && m.Value.Kind() == 'n' {
 				text = "never"
 			}
@@ -849,58 +851,87 @@ metadata/ after the mount. Without a flag it is about yourself.`,
 			return err
 		}
 		a.warn(resp)
-		return a.print(view{doc: resp.Data, people: func(w io.Writer) error { return a.explanation(w, verb, path, resp.Data) }})
+		return a.print(view{doc: resp.Data, people: func(w io.Writer) error { return a.explanation(w, resp.Data) }})
 	}
 	return c
 }
 
-// explanation prints a verdict for people: first whether, then why.
-func (a *app) explanation(w io.Writer, verb, path string, data jsontext.Value) error {
-	allowed, _ := show.Field(data, "allowed")
-	word := "denied"
-	if allowed.Kind() == 't' {
-		word = "allowed"
-	}
-	if _, err := fmt.Fprintf(w, "%s: %s %s\n", word, verb, show.Clean(path)); err != nil {
-		return fmt.Errorf("writing: %w", err)
-	}
-	t := show.Table{Header: []string{"Key", "Value"}}
-	for _, m := range show.Members(data) {
-		if m.Name == "allowed" || m.Value.Kind() == 'n' || m.Value.Kind() == '"' && show.Text(m.Value) == "" || m.Value.Kind() == '[' && len(show.Items(m.Value)) == 0 {
-			continue
-		}
-		if items := show.Items(m.Value); len(items) > 0 && items[0].Kind() == '{' {
-			for i, it := range items {
-				name := m.Name
-				if i > 0 {
-					name = ""
-				}
-				t.Add(name, sentence(it))
-			}
-			continue
-		}
-		if m.Value.Kind() == '[' {
-			t.Add(m.Name, strings.Join(texts(m.Value), ", "))
-			continue
-		}
-		t.Add(m.Name, show.Text(m.Value))
-	}
-	return a.table(w, &t)
+// trace is what sys/policy-explain answers.
+type trace struct {
+	Path     string   `json:"path"`
+	Verb     string   `json:"verb"`
+	Sudo     bool     `json:"sudo"`
+	Allowed  bool     `json:"allowed"`
+	Missing  []string `json:"missing"`
+	Needed   string   `json:"needed"`
+	Stanza   string   `json:"stanza"`
+	Note     string   `json:"note"`
+	Policies []string `json:"policies"`
+	Policy   string   `json:"policy"`
+	Rule     string   `json:"rule"`
+	Reason   string   `json:"reason"`
+	Rules    []struct {
+		Policy       string   `json:"policy"`
+		Path         string   `json:"path"`
+		Line         int      `json:"line"`
+		Capabilities []string `json:"capabilities"`
+		Decided      bool     `json:"decided"`
+		Why          string   `json:"why"`
+	} `json:"rules"`
 }
 
-// sentence prints an object on one line.
-func sentence(v jsontext.Value) string {
-	var parts []string
-	for _, m := range show.Members(v) {
-		text := show.Text(m.Value)
-		if m.Value.Kind() == '[' {
-			text = strings.Join(texts(m.Value), ",")
-		}
-		if text != "" && m.Value.Kind() != 'n' {
-			parts = append(parts, m.Name+"="+text)
+// explanation prints a verdict for people: first whether, then why, then what
+// would be needed.
+func (a *app) explanation(w io.Writer, data jsontext.Value) error {
+	var t trace
+	if err := json.Unmarshal(data, &t); err != nil {
+		return fmt.Errorf("reading the explanation: %w", err)
+	}
+	word := "denied"
+	if t.Allowed {
+		word = "allowed"
+	}
+	verb := t.Verb
+	if t.Sudo {
+		verb += " (with sudo)"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s %s\n", word, verb, t.Path)
+	line := func(label, text string) {
+		if text != "" {
+			fmt.Fprintf(&b, "  %-9s %s\n", label+":", text)
 		}
 	}
-	return strings.Join(parts, " ")
+	line("why", t.Reason)
+	line("rule", t.Rule)
+	line("policies", strings.Join(t.Policies, ", "))
+	line("missing", strings.Join(t.Missing, ", "))
+	line("needed", t.Needed)
+	line("note", t.Note)
+	if t.Stanza != "" && !t.Allowed {
+		b.WriteString("\nThis rule would give it:\n\n")
+		for l := range strings.SplitSeq(strings.TrimSpace(t.Stanza), "\n") {
+			b.WriteString("  " + l + "\n")
+		}
+	}
+	if _, err := io.WriteString(w, cleanHelp(strings.ReplaceAll(b.String(), "\t", "  "))); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	if len(t.Rules) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	table := show.Table{Header: []string{"Decides", "Policy", "Line", "Path", "Capabilities", "Why"}}
+	for _, r := range t.Rules {
+		mark := ""
+		if r.Decided {
+			mark = "*"
+		}
+		table.Add(mark, r.Policy, strconv.Itoa(r.Line), r.Path, strings.Join(r.Capabilities, ","), r.Why)
+	}
+	return a.table(w, &table)
 }
 
 // tokenFor returns the saved token of a context, or none.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,84 +120,156 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 		if err != nil {
 			return err
 		}
-		if err := a.searchOnline(ctx, cl, &q, out.add); err != nil {
+		if err := a.searchOnline(ctx, cl, q, out.add); err != nil {
 			return err
 		}
-		for f.follow {
-			if err := out.flush(); err != nil {
-				return err
-			}
-			q.Last = 0
-			if err := a.Clock.Wait(ctx, a.Clock.Now().Add(time.Second)); err != nil {
-				return silent(0) // told to stop
-			}
-			if err := a.searchOnline(ctx, cl, &q, out.add); err != nil {
-				return err
-			}
+		if f.follow {
+			return a.follow(ctx, cl, q, out)
 		}
 		return out.end()
 	}
 	return c
 }
 
-// searchOnline asks the server for records, page by page, and leaves in
-// q.After where the next question begins.
-func (a *app) searchOnline(ctx context.Context, c *api.Client, q *AuditQuery, emit func(jsontext.Value) error) error {
-	const page = 500
-	for {
-		v := url.Values{}
-		add := func(k, s string) {
-			if s != "" {
-				v.Set(k, s)
+// searchOnline asks the server for records, page by page. With q.Last it is the
+// newest so many; they are emitted oldest first all the same.
+func (a *app) searchOnline(ctx context.Context, c *api.Client, q AuditQuery, emit func(jsontext.Value) error) error {
+	if q.Last > 0 {
+		var found []jsontext.Value
+		_, err := a.pages(ctx, c, q, false, func(r jsontext.Value) error {
+			found = append(found, r)
+			return nil
+		})
+		for _, r := range slices.Backward(found) {
+			if err == nil {
+				err = emit(r)
 			}
 		}
-		add("actor", q.Actor)
-		add("op", q.Op)
-		add("path", q.Path)
-		add("outcome", q.Outcome)
-		add("request", q.Request)
-		if !q.Since.IsZero() {
-			v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
-		}
-		if !q.Until.IsZero() {
-			v.Set("until", q.Until.UTC().Format(time.RFC3339Nano))
-		}
-		if q.After > 0 {
-			v.Set("after", strconv.FormatUint(q.After, 10))
-		}
+		return err
+	}
+	_, err := a.pages(ctx, c, q, true, emit)
+	return err
+}
+
+// pages asks for records in one order until there are no more, or q.Last of
+// them. It returns the sequence of the last.
+func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirst bool, emit func(jsontext.Value) error) (uint64, error) {
+	const page = 500
+	after, left := q.After, q.Last
+	for {
 		limit := page
 		if q.Last > 0 {
-			limit = q.Last
-			v.Set("last", strconv.Itoa(q.Last))
+			limit = min(page, left)
 		}
-		v.Set("limit", strconv.Itoa(limit))
-		resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/audit-journal/search", Query: v, NoWrap: true})
+		v := searchFor(q, oldestFirst, after, limit)
+		records, last, err := a.page(ctx, c, v)
+		if err != nil {
+			return after, err
+		}
+		n := 0
+		for _, r := range records {
+			if !q.matches(r) {
+				continue
+			}
+			n++
+			if err := emit(r); err != nil {
+				return after, err
+			}
+		}
+		left -= n
+		if last != 0 {
+			after = last
+		}
+		if len(records) < limit || q.Last > 0 && left <= 0 {
+			return after, nil
+		}
+	}
+}
+
+// searchFor returns the question for a page.
+func searchFor(q AuditQuery, oldestFirst bool, after uint64, limit int) url.Values {
+	v := url.Values{"limit": {strconv.Itoa(limit)}}
+	for k, s := range map[string]string{"actor": q.Actor, "op": q.Op, "path": strings.TrimSuffix(q.Path, "*"), "outcome": q.Outcome, "request_id": q.Request} {
+		if s != "" {
+			v.Set(k, s)
+		}
+	}
+	if !q.Since.IsZero() {
+		v.Set("from", q.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if !q.Until.IsZero() {
+		v.Set("to", q.Until.UTC().Format(time.RFC3339Nano))
+	}
+	if oldestFirst {
+		v.Set("oldest_first", "true")
+	}
+	if after > 0 {
+		v.Set("after", strconv.FormatUint(after, 10))
+	}
+	return v
+}
+
+// matches reports whether r is at the path that q asks for. The server takes
+// every path for the beginning of one.
+func (q AuditQuery) matches(r jsontext.Value) bool {
+	if q.Path == "" || strings.HasSuffix(q.Path, "*") {
+		return true
+	}
+	path, _ := show.Field(r, "path")
+	return show.Text(path) == q.Path
+}
+
+func (a *app) page(ctx context.Context, c *api.Client, v url.Values) ([]jsontext.Value, uint64, error) {
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/audit-journal/search", Query: v, NoWrap: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	var data struct {
+		Records []jsontext.Value `json:"records"`
+		Last    uint64           `json:"last"`
+	}
+	if err := json.Unmarshal(resp.Data, &data); err != nil {
+		return nil, 0, fmt.Errorf("reading records: %w", err)
+	}
+	return data.Records, data.Last, nil
+}
+
+// follow prints what comes from here on, until it is told to stop. It leaves
+// out its own questions: each would be answered by the next.
+func (a *app) follow(ctx context.Context, c *api.Client, q AuditQuery, out *records) error {
+	last, err := a.newest(ctx, c)
+	if err != nil {
+		return err
+	}
+	last = max(last, out.last)
+	for {
+		if err := out.flush(); err != nil {
+			return err
+		}
+		v := searchFor(q, true, last, 500)
+		v.Set("wait", "20s")
+		found, seen, err := a.page(ctx, c, v)
+		if ctx.Err() != nil {
+			return nil // told to stop
+		}
 		if err != nil {
 			return err
 		}
-		var data struct {
-			Records []jsontext.Value `json:"records"`
-			Next    uint64           `json:"next"` // where to go on; 0 where this is all
-		}
-		if err := json.Unmarshal(resp.Data, &data); err != nil {
-			return fmt.Errorf("reading records: %w", err)
-		}
-		for _, r := range data.Records {
-			var seq struct {
-				Seq uint64 `json:"seq"`
-			}
-			if json.Unmarshal(r, &seq) == nil {
-				q.After = max(q.After, seq.Seq)
-			}
-			if err := emit(r); err != nil {
-				return err
+		for _, r := range found {
+			if q.matches(r) {
+				if err := out.add(r); err != nil {
+					return err
+				}
 			}
 		}
-		q.After = max(q.After, data.Next)
-		if q.Last > 0 || data.Next == 0 || len(data.Records) < limit {
-			return nil
-		}
+		last = max(last, seen)
 	}
+}
+
+// newest returns the sequence of the newest record.
+func (a *app) newest(ctx context.Context, c *api.Client) (uint64, error) {
+	_, last, err := a.page(ctx, c, url.Values{"limit": {"1"}})
+	return last, err
 }
 
 // records prints records as they come: as JSON one on each line, or as a table.
@@ -206,6 +279,7 @@ type records struct {
 	table  show.Table
 	shown  bool
 	count  int
+	last   uint64 // sequence of the last
 }
 
 func (a *app) newRecords() (*records, error) {
@@ -233,6 +307,9 @@ type recordLine struct {
 
 func (r *records) add(rec jsontext.Value) error {
 	r.count++
+	if seq, ok := show.Field(rec, "seq"); ok {
+		r.last, _ = strconv.ParseUint(string(seq), 10, 64) //nolint:errcheck // 0 where it is no number
+	}
 	if r.a.field != "" {
 		v, ok := show.Field(rec, r.a.field)
 		if !ok {
@@ -322,18 +399,22 @@ func (a *app) auditVerify() *cobra.Command {
 				return err
 			}
 			var data struct {
-				Records  uint64   `json:"records"`
-				Segments int      `json:"segments"`
-				First    string   `json:"first"`
-				Last     string   `json:"last"`
-				Problems []string `json:"problems"`
+				Records  uint64 `json:"records"`
+				Segments int    `json:"segments"`
+				Damage   *struct {
+					Segment string `json:"segment"`
+					Offset  int64  `json:"offset"`
+					Seq     uint64 `json:"sequence"`
+					What    string `json:"what"`
+				} `json:"damage"`
 			}
 			if err := json.Unmarshal(resp.Data, &data); err != nil {
 				return fmt.Errorf("reading the report: %w", err)
 			}
-			report = AuditReport{Records: data.Records, Segments: data.Segments, Problems: data.Problems}
-			report.First, _ = time.Parse(time.RFC3339Nano, data.First) //nolint:errcheck // none where there are no records
-			report.Last, _ = time.Parse(time.RFC3339Nano, data.Last)   //nolint:errcheck // likewise
+			report = AuditReport{Records: data.Records, Segments: data.Segments}
+			if d := data.Damage; d != nil {
+				report.Problems = []string{fmt.Sprintf("segment %s, byte %d, record %d: %s", d.Segment, d.Offset, d.Seq, d.What)}
+			}
 		}
 		return a.printReport(report)
 	}
@@ -345,8 +426,7 @@ func (a *app) printReport(r AuditReport) error {
 	if problems == nil {
 		problems = []string{}
 	}
-	doc := document().set("whole", len(problems) == 0).set("records", r.Records).set("segments", r.Segments).
-		set("first", wire.Time(r.First)).set("last", wire.Time(r.Last)).set("problems", problems)
+	doc := document().set("whole", len(problems) == 0).set("records", r.Records).set("segments", r.Segments).set("problems", problems)
 	err := a.print(view{doc: doc.json(), people: func(w io.Writer) error {
 		if len(problems) == 0 {
 			_, err := fmt.Fprintf(w, "whole: %d records in %d segments\n", r.Records, r.Segments)

@@ -165,7 +165,7 @@ func (a *app) object(w io.Writer, v jsontext.Value) error {
 	}
 	t := show.Table{Header: []string{"Key", "Value"}}
 	for _, m := range show.Sorted(v) {
-		t.Add(m.Name, show.Text(m.Value))
+		t.Add(m.Name, show.Cell(m.Value))
 	}
 	return t.Write(w, a.colour(w))
 }

@@ -97,8 +97,6 @@ type AuditQuery struct {
 type AuditReport struct {
 	Records  uint64
 	Segments int
-	First    time.Time
-	Last     time.Time
 	Problems []string // empty where the journal is whole
 }
 

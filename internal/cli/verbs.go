@@ -71,7 +71,7 @@ func (a *app) printResponse(r *api.Response) error {
 	return a.print(view{doc: envelope(r), data: rows.json(), people: func(w io.Writer) error {
 		t := show.Table{Header: []string{"Key", "Value"}}
 		for _, m := range rows {
-			t.Add(m.Name, show.Text(m.Value))
+			t.Add(m.Name, show.Cell(m.Value))
 		}
 		return a.table(w, &t)
 	}})

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"rotunda.dev/rotunda/internal/audit"
@@ -68,6 +69,7 @@ func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.
 	value, err := o.Run(ctx, call, r.Source, func(op.Ask) error { return fault.New(fault.Denied, "permission denied") })
 	if o.Verb != op.Read {
 		if recorded := f.recordBeside(ctx, o, r, err); recorded != nil {
+			f.n.c.Log.LogAttrs(ctx, slog.LevelError, "recording an outcome", slog.String("request_id", r.ID), slog.Any("cause", recorded))
 			return nil, recorded
 		}
 	}
@@ -77,6 +79,9 @@ func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.
 	}
 	f.n.metrics.Ran(o.Name, outcome, f.n.c.Clock.Now().Sub(r.Time))
 	if err != nil {
+		if fault.KindOf(err) == fault.Internal {
+			f.n.c.Log.LogAttrs(ctx, slog.LevelError, "operation failed", slog.String("request_id", r.ID), slog.String("operation", o.Name), slog.Any("cause", err))
+		}
 		return nil, err
 	}
 	return &door.Response{Op: o, Mount: call.Mount, Value: value, Reply: call.Reply}, nil
@@ -95,7 +100,7 @@ func (f *front) recordBeside(ctx context.Context, o op.Op, r *door.Request, caus
 		})
 	})
 	if fault.Is(err, fault.Sealed) {
-		return f.n.journal.Sealed(ctx, o.Name+" "+outcome)
+		return f.n.journal.Sealed(ctx, strings.ReplaceAll(o.Name, ".", "-")+"-"+outcome)
 	}
 	return err
 }

@@ -119,6 +119,20 @@ func Text(v jsontext.Value) string {
 	return string(out)
 }
 
+// Cell returns a JSON value as it stands in a table: as [Text], and a list of
+// texts in brackets.
+func Cell(v jsontext.Value) string {
+	items := Items(v)
+	if len(items) == 0 || slices.ContainsFunc(items, func(it jsontext.Value) bool { return it.Kind() != '"' }) {
+		return Text(v)
+	}
+	texts := make([]string, len(items))
+	for i, it := range items {
+		texts[i] = Text(it)
+	}
+	return "[" + strings.Join(texts, " ") + "]"
+}
+
 // Member is a name and a value of an object, in the order of the object.
 type Member struct {
 	Name  string

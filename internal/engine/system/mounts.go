@@ -77,23 +77,46 @@ type enableIn struct {
 	PluginName            string     `json:"plugin_name" audit:"clear" doc:"Older spelling of type."`
 }
 
+// leaseTTL is a TTL of a mount as operators write it: empty changes nothing,
+// and "system" is the system's own.
+type leaseTTL struct {
+	ttl   wire.Duration
+	given bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *leaseTTL) UnmarshalJSON(b []byte) error {
+	switch string(b) {
+	case `""`, "null":
+		return nil
+	case `"system"`, "-1", `"-1"`:
+		l.ttl, l.given = 0, true
+		return nil
+	}
+	l.given = true
+	return l.ttl.UnmarshalJSON(b)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (l leaseTTL) MarshalJSON() ([]byte, error) { return l.ttl.MarshalJSON() }
+
 type tuneConfig struct {
-	DefaultLeaseTTL   *wire.Duration `json:"default_lease_ttl" doc:"TTL of leases that do not ask for one; 0 is the system's."`
-	MaxLeaseTTL       *wire.Duration `json:"max_lease_ttl" doc:"Longest TTL of leases; 0 is the system's."`
-	ForceNoCache      *bool          `json:"force_no_cache" doc:"Kept for clients; no cache here answers from the past."`
-	ListingVisibility *string        `json:"listing_visibility" audit:"clear" doc:"Whether the mount is listed for those who have not logged in: unauth or hidden."`
-	ListFilter        *bool          `json:"list_filter" doc:"Lists show only what the caller may see."`
+	DefaultLeaseTTL   leaseTTL `json:"default_lease_ttl" doc:"TTL of leases that do not ask for one; 0 is the system's."`
+	MaxLeaseTTL       leaseTTL `json:"max_lease_ttl" doc:"Longest TTL of leases; 0 is the system's."`
+	ForceNoCache      *bool    `json:"force_no_cache" doc:"Kept for clients; no cache here answers from the past."`
+	ListingVisibility *string  `json:"listing_visibility" audit:"clear" doc:"Whether the mount is listed for those who have not logged in: unauth or hidden."`
+	ListFilter        *bool    `json:"list_filter" doc:"Lists show only what the caller may see."`
 }
 
 type tuneIn struct {
-	Path              string         `path:"path" doc:"Path of the mount."`
-	DefaultLeaseTTL   *wire.Duration `json:"default_lease_ttl" doc:"TTL of leases that do not ask for one; 0 is the system's."`
-	MaxLeaseTTL       *wire.Duration `json:"max_lease_ttl" doc:"Longest TTL of leases; 0 is the system's."`
-	ForceNoCache      *bool          `json:"force_no_cache" doc:"Kept for clients; no cache here answers from the past."`
-	ListingVisibility *string        `json:"listing_visibility" audit:"clear" doc:"Whether the mount is listed for those who have not logged in: unauth or hidden."`
-	ListFilter        *bool          `json:"list_filter" doc:"Lists show only what the caller may see."`
-	Description       *string        `json:"description" audit:"clear" doc:"What the mount is for, for people."`
-	Options           wire.Map       `json:"options" doc:"Options of the engine, such as version."`
+	Path              string   `path:"path" doc:"Path of the mount."`
+	DefaultLeaseTTL   leaseTTL `json:"default_lease_ttl" doc:"TTL of leases that do not ask for one; 0 is the system's."`
+	MaxLeaseTTL       leaseTTL `json:"max_lease_ttl" doc:"Longest TTL of leases; 0 is the system's."`
+	ForceNoCache      *bool    `json:"force_no_cache" doc:"Kept for clients; no cache here answers from the past."`
+	ListingVisibility *string  `json:"listing_visibility" audit:"clear" doc:"Whether the mount is listed for those who have not logged in: unauth or hidden."`
+	ListFilter        *bool    `json:"list_filter" doc:"Lists show only what the caller may see."`
+	Description       *string  `json:"description" audit:"clear" doc:"What the mount is for, for people."`
+	Options           wire.Map `json:"options" doc:"Options of the engine, such as version."`
 }
 
 // Tuning is what a mount is tuned to, with the system's values where it has none.
@@ -272,11 +295,11 @@ func (b branch) tuning(ctx context.Context, _ *op.Call, in mountPathIn) (Tuning,
 }
 
 func (t tuneConfig) apply(c *mount.Config) error {
-	if t.DefaultLeaseTTL != nil {
-		c.DefaultTTL = *t.DefaultLeaseTTL
+	if t.DefaultLeaseTTL.given {
+		c.DefaultTTL = t.DefaultLeaseTTL.ttl
 	}
-	if t.MaxLeaseTTL != nil {
-		c.MaxTTL = *t.MaxLeaseTTL
+	if t.MaxLeaseTTL.given {
+		c.MaxTTL = t.MaxLeaseTTL.ttl
 	}
 	if c.MaxTTL > 0 && c.DefaultTTL > c.MaxTTL {
 		return fault.New(fault.Invalid, "given default lease TTL greater than max lease TTL")
@@ -415,7 +438,9 @@ func (b branch) disable(ctx context.Context, c *op.Call, in mountPathIn) (op.Emp
 	return op.Empty{}, nil
 }
 
-func migrationKey(id string) storage.Key { return storage.Key{Scope: "r" + id, Row: "h"} }
+// migrationKey is in the scope of the mount table, which a move changes anyway:
+// row "move" and the id of the move.
+func migrationKey(id string) storage.Key { return storage.Key{Scope: mount.Scope, Row: "move" + id} }
 
 func remount(tx storage.Tx, _ *op.Call, in remountIn) (remountOut, error) {
 	from, err := name.ParseMount(in.From)
@@ -444,6 +469,9 @@ func remount(tx storage.Tx, _ *op.Call, in remountIn) (remountOut, error) {
 }
 
 func (p *Parts) migration(ctx context.Context, _ *op.Call, in migrationIn) (migrationOut, error) {
+	if _, err := uuid.Parse(in.ID); err != nil {
+		return migrationOut{}, fault.New(fault.NotFound, "")
+	}
 	out := migrationOut{MigrationID: in.ID}
 	err := p.Core.View(ctx, func(r storage.Reader) error {
 		b, err := r.Get(migrationKey(in.ID))

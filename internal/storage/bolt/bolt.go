@@ -89,7 +89,8 @@ type Store struct {
 	closing chan struct{}
 	ended   chan struct{} // closed when the writer has ended
 
-	stats stats
+	patience time.Duration
+	stats    stats
 }
 
 var _ storage.Near = (*Store)(nil)
@@ -123,6 +124,8 @@ func Open(dir string, c Config) (*Store, error) {
 		wake:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
+
+		patience: defaultPatience,
 	}
 	if err := makeDir(dir); err != nil {
 		return nil, err

@@ -27,11 +27,11 @@ const (
 	maxBatch = 16 << 20
 
 	// maxGather bounds how long the writer lets a batch fill.
-	maxGather = 2 * time.Millisecond
+	maxGather = 5 * time.Millisecond
 
-	// patience is how long an Update whose context has ended waits on for its
-	// outcome before it says that this is unknown.
-	patience = 2 * time.Second
+	// defaultPatience is how long an Update whose context has ended waits on
+	// for its outcome before it says that this is unknown.
+	defaultPatience = 2 * time.Second
 )
 
 // errAgain says that the batch was lost that a function had read from.
@@ -81,7 +81,7 @@ func (s *Store) wait(ctx context.Context, b *batch, wrote bool) error {
 	select {
 	case <-b.done:
 	case <-ctx.Done():
-		timer := time.NewTimer(patience)
+		timer := time.NewTimer(s.patience)
 		defer timer.Stop()
 		select {
 		case <-b.done:
@@ -186,7 +186,7 @@ func (s *Store) room(ctx context.Context) error {
 func (s *Store) write() {
 	defer close(s.ended)
 	var (
-		last int           // transactions in the batch before
+		last int           // transactions in the batch before, and that came while it was written
 		took time.Duration // that it took
 	)
 	for {
@@ -208,20 +208,23 @@ func (s *Store) write() {
 
 		start := clock.System{}.Now()
 		s.flush(b)
-		last, took = b.n, clock.System{}.Now().Sub(start)
+		took = clock.System{}.Now().Sub(start)
+		s.mu.Lock()
+		last = b.n + s.open.n
+		s.mu.Unlock()
 	}
 }
 
-// gather lets those come back who have just been told of the batch before,
-// so that they do not go by turns: half of them in each commit, or one in
-// one and the rest in the next. It waits for three quarters of them, and not
-// longer than a quarter of a commit.
+// gather lets those come back who have just been told of the batch before, so
+// that they and those who came meanwhile do not go by turns, half of them in
+// each commit. It waits for most of them, and not longer than half of a
+// commit.
 func (s *Store) gather(last int, took time.Duration) {
-	want := last - last/4
+	want := last - last/8
 	if want <= 1 {
 		return
 	}
-	timer := time.NewTimer(min(took/4, maxGather))
+	timer := time.NewTimer(min(took/2, maxGather))
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
@@ -307,12 +310,12 @@ func (e lostError) Unwrap() error { return e.error }
 // commit writes b to the file in one transaction of bbolt's. It sets
 // b.unknown if it fails when the transaction may have been kept.
 func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
-	tx, rows, err := s.begin()
+	tx, err := s.begin()
 	if err != nil {
 		return 0, err
 	}
 	mark = storage.Mark(tx.ID())
-	if err := apply(rows, b.writes); err != nil {
+	if err := apply(tx, b.writes); err != nil {
 		// Nothing but this transaction's own nodes has been changed.
 		if rollErr := s.rollback(tx); rollErr != nil {
 			return 0, errors.Join(err, rollErr)
@@ -337,19 +340,23 @@ func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
 	return mark, nil
 }
 
-func (s *Store) begin() (tx *bbolt.Tx, rows *bbolt.Bucket, err error) {
+func (s *Store) begin() (tx *bbolt.Tx, err error) {
 	s.stuck = true // if bbolt panics here, it keeps its lock
 	defer guard(&err, debug.SetPanicOnFault(true))
 	tx, err = s.db.Begin(true)
 	s.stuck = false
 	if err != nil {
-		return nil, nil, fmt.Errorf("beginning to write: %w", err)
+		return nil, fmt.Errorf("beginning to write: %w", err)
 	}
-	return tx, tx.Bucket(rowsBucket), nil
+	return tx, nil
 }
 
-func apply(rows *bbolt.Bucket, writes overlay.Tree) (err error) {
+func apply(tx *bbolt.Tx, writes overlay.Tree) (err error) {
 	defer guard(&err, debug.SetPanicOnFault(true))
+	rows := tx.Bucket(rowsBucket)
+	if rows == nil {
+		return fmt.Errorf("%w: the rows are gone", storage.ErrCorrupt)
+	}
 	for k, v := range writes.All() {
 		key := encodeKey(k)
 		if v == nil {

@@ -7,7 +7,6 @@
 package overlay
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -342,17 +341,4 @@ func (t *Tx) set(k storage.Key, value []byte, how access) {
 	if !slices.Contains(t.written, k.Scope) {
 		t.written = append(t.written, k.Scope)
 	}
-}
-
-// Same reports whether two transactions write the same.
-func Same(a, b Tree) bool {
-	if a.Len() != b.Len() {
-		return false
-	}
-	for k, v := range a.All() {
-		if w, ok := b.Find(k); !ok || (v == nil) != (w == nil) || !bytes.Equal(v, w) {
-			return false
-		}
-	}
-	return true
 }

@@ -1,0 +1,21 @@
+package bolt
+
+import "time"
+
+// SetPatience sets how long an Update whose context has ended waits.
+func (s *Store) SetPatience(d time.Duration) { s.patience = d }
+
+// Waiting returns how many transactions wait in the open batch.
+func (s *Store) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open.n
+}
+
+// These are for FuzzKey.
+var (
+	EncodeKey   = encodeKey
+	DecodeKey   = decodeKey
+	EncodeValue = encodeValue
+	DecodeValue = decodeValue
+)
