@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"rotunda.dev/rotunda/internal/fault"
@@ -92,13 +93,46 @@ var LookupAccessor = op.Def[accessorIn, Info]{
 	Name: "token.lookup-accessor", Verb: op.Update, Path: "lookup-accessor", Does: "Tell what is known of the token that has an accessor.",
 }
 
+// ListIn asks for a part of a list.
+type ListIn struct {
+	After string `query:"after" audit:"clear" doc:"List what follows this name, which need not exist."`
+	Limit int    `query:"limit" doc:"How many names to list; 0 is all."`
+}
+
+// Validate reports a request that can never be right.
+func (in ListIn) Validate() error {
+	if in.Limit < 0 {
+		return fault.New(fault.Invalid, "limit must not be negative")
+	}
+	return nil
+}
+
+// part returns what in asks for of a list in order; a fault of kind NotFound
+// where the whole list is empty.
+func part[S ~string](in ListIn, list []S) ([]S, error) {
+	if len(list) == 0 {
+		return nil, fault.New(fault.NotFound, "")
+	}
+	if in.After != "" {
+		i, found := slices.BinarySearch(list, S(in.After))
+		if found {
+			i++
+		}
+		list = list[i:]
+	}
+	if in.Limit > 0 && in.Limit < len(list) {
+		list = list[:in.Limit]
+	}
+	return list, nil
+}
+
 // Accessors is a list of the accessors of all tokens.
 type Accessors struct {
 	Keys []string `json:"keys"`
 }
 
 // ListAccessors lists the accessors of all tokens.
-var ListAccessors = op.Def[op.Nothing, Accessors]{
+var ListAccessors = op.Def[ListIn, Accessors]{
 	Name: "token.list-accessors", Verb: op.List, Path: "accessors/", Sudo: true, Does: "List the accessors of all tokens.",
 }
 
@@ -145,10 +179,10 @@ func (t *tokens) lookupOps() []op.Op {
 			}
 			return info(e, secret.New(""), c.Time), nil
 		}),
-		ListAccessors.With(func(ctx context.Context, _ *op.Call, _ op.Nothing) (Accessors, error) {
+		ListAccessors.With(func(ctx context.Context, _ *op.Call, in ListIn) (Accessors, error) {
 			keys, err := t.store.Accessors(ctx)
-			if err == nil && len(keys) == 0 {
-				return Accessors{}, fault.New(fault.NotFound, "")
+			if err == nil {
+				keys, err = part(in, keys)
 			}
 			return Accessors{keys}, err
 		}),

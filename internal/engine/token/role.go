@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/storage"
@@ -81,7 +80,7 @@ var DeleteRole = op.Def[roleIn, op.Empty]{
 }
 
 // ListRoles lists the names of roles.
-var ListRoles = op.Def[op.Nothing, Roles]{
+var ListRoles = op.Def[ListIn, Roles]{
 	Name: "token.list-roles", Verb: op.List, Path: "roles/", Does: "List the names of roles.",
 }
 
@@ -120,10 +119,10 @@ func (t *tokens) roleOps() []op.Op {
 				return op.Empty{}, nil
 			},
 		}),
-		ListRoles.With(func(ctx context.Context, _ *op.Call, _ op.Nothing) (Roles, error) {
+		ListRoles.With(func(ctx context.Context, _ *op.Call, in ListIn) (Roles, error) {
 			names, err := t.store.Roles(ctx)
-			if err == nil && len(names) == 0 {
-				return Roles{}, fault.New(fault.NotFound, "")
+			if err == nil {
+				names, err = part(in, names)
 			}
 			return Roles{names}, err
 		}),

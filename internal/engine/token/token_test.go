@@ -165,12 +165,28 @@ func TestCreateAndLookup(t *testing.T) {
 	s.wantFault("lookup-accessor", err, fault.Denied, "invalid accessor")
 	_, _, err = as(s, root, LookupAccessor, accessorIn{})
 	s.wantFault("lookup-accessor", err, fault.Invalid, "missing accessor")
-	keys, _, err := as(s, root, ListAccessors, op.Nothing{})
+	keys, _, err := as(s, root, ListAccessors, ListIn{})
 	if ok(t, err); len(keys.Keys) != 3 || !slices.Contains(keys.Keys, got.Accessor) {
 		t.Errorf("accessors = %v; want three", keys)
 	}
-	_, _, err = as(s, text, ListAccessors, op.Nothing{})
+	_, _, err = as(s, text, ListAccessors, ListIn{})
 	s.wantFault("accessors without sudo", err, fault.Denied, "permission denied")
+}
+
+func TestParts(t *testing.T) {
+	t.Parallel()
+	list := []name.Name{"a", "c", "e"}
+	for _, c := range []struct {
+		in   ListIn
+		want []name.Name
+	}{
+		{ListIn{}, list}, {ListIn{Limit: 2}, list[:2]}, {ListIn{After: "a"}, list[1:]}, {ListIn{After: "b", Limit: 1}, list[1:2]},
+		{ListIn{After: "e"}, list[3:]}, {ListIn{After: "z"}, list[3:]}, {ListIn{Limit: 9}, list},
+	} {
+		if got, err := part(c.in, list); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("part(%+v) = %v, %v; want %v", c.in, got, err, c.want)
+		}
+	}
 }
 
 func TestSudoDecides(t *testing.T) {
@@ -328,7 +344,7 @@ func TestRoleOps(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	root := s.Root(t).ClientToken
-	_, _, err := as(s, root, ListRoles, op.Nothing{})
+	_, _, err := as(s, root, ListRoles, ListIn{})
 	s.wantFault("no roles", err, fault.NotFound, "")
 	_, _, err = as(s, root, ReadRole, roleIn{"app"})
 	s.wantFault("no role", err, fault.NotFound, "")
@@ -356,7 +372,7 @@ func TestRoleOps(t *testing.T) {
 	}
 	_, _, err = as(s, root, PutRole, putRoleIn{Role: "bad", AllowedPolicies: &Policies{"root"}})
 	s.wantFault("role with root", err, fault.Invalid, "the root policy cannot be assigned")
-	names, _, err := as(s, root, ListRoles, op.Nothing{})
+	names, _, err := as(s, root, ListRoles, ListIn{})
 	if ok(t, err); !slices.Equal(names.Keys, []name.Name{"app"}) {
 		t.Errorf("roles = %v", names)
 	}
