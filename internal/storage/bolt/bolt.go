@@ -228,26 +228,28 @@ func (s *Store) openFile(dir string) error {
 		if err != nil {
 			return err
 		}
-		// Whoever holds the lock on the fresh file is alone, unless another
-		// gave the file its name between our look and our lock.
+		// Who has the lock on the fresh file is alone with it, unless another
+		// has made the store between our look and our lock.
 		if _, err := os.Stat(s.path); err == nil {
-			if err := errors.Join(db.Close(), os.Remove(fresh)); err != nil {
+			if err := db.Close(); err != nil {
+				return err
+			}
+			if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
 			continue
 		}
-		s.db = db
-		if err := s.initialize(dir, fresh); err != nil {
-			return errors.Join(err, s.closeDB())
+		if err := s.make(db, dir, fresh); err != nil {
+			return fmt.Errorf("making the store: %w", err)
 		}
-		return nil
 	}
 }
 
-func (s *Store) initialize(dir, fresh string) error {
+// make makes the fresh file a store, gives it its name, and closes it.
+func (s *Store) make(db *bbolt.DB, dir, fresh string) error {
 	var schema [4]byte
 	binary.BigEndian.PutUint32(schema[:], Schema)
-	if err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := db.Update(func(tx *bbolt.Tx) error {
 		if _, err := tx.CreateBucketIfNotExists(rowsBucket); err != nil {
 			return err
 		}
@@ -256,24 +258,16 @@ func (s *Store) initialize(dir, fresh string) error {
 			return err
 		}
 		return meta.Put(schemaKey, schema[:])
-	}); err != nil {
-		return fmt.Errorf("initializing: %w", err)
+	})
+	name := func() error { return errors.Join(os.Rename(fresh, s.path), syncDir(dir)) }
+	switch {
+	case err != nil:
+		return errors.Join(err, db.Close())
+	case runtime.GOOS == "windows": // which does not rename what is open
+		return errors.Join(db.Close(), name())
+	default: // under the lock, so that two who make one do not overtake each other
+		return errors.Join(name(), db.Close())
 	}
-	if runtime.GOOS == "windows" { // which does not rename what is open
-		if err := s.db.Close(); err != nil {
-			return fmt.Errorf("initializing: %w", err)
-		}
-		if err := os.Rename(fresh, s.path); err != nil {
-			return fmt.Errorf("initializing: %w", err)
-		}
-		var err error
-		s.db, err = s.openDB(s.path)
-		return err
-	}
-	if err := os.Rename(fresh, s.path); err != nil {
-		return fmt.Errorf("initializing: %w", err)
-	}
-	return syncDir(dir)
 }
 
 // openDB opens path by bbolt, whose panics on a damaged file become errors.

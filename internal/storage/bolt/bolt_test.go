@@ -65,6 +65,36 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// Of those who make one store at once, each gets it or hears that it is in use.
+func TestMadeAtOnce(t *testing.T) {
+	for range 5 {
+		dir := filepath.Join(t.TempDir(), "store")
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				s, err := bolt.Open(dir, bolt.Config{})
+				if errors.Is(err, storage.ErrInUse) {
+					return
+				}
+				if err != nil {
+					t.Errorf("Open = %v; want a store or ErrInUse", err)
+					return
+				}
+				if err := errors.Join(put(t.Context(), s, "s", fmt.Sprint(i), "v"), s.Close()); err != nil {
+					t.Errorf("Update and Close = %v", err)
+				}
+				if s, err = bolt.Open(dir, bolt.Config{}); err == nil {
+					if v, err := get(t.Context(), s, "s", fmt.Sprint(i)); v != "v" || err != nil {
+						t.Errorf("Get of what was kept = %q, %v", v, err)
+					}
+					_ = s.Close()
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 // Readers share one transaction of bbolt while others write: the race
 // detector is the judge.
 func TestSnapshotIsShared(t *testing.T) {
