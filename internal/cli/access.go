@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -771,7 +772,7 @@ func (a *app) policyCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("reading %s: %w", show.Clean(args[0]), err)
 			}
-			out = append(out[:len(out):len(out)], '\n')
+			out = append(bytes.TrimSpace(out), '\n')
 			if args[0] == "-" {
 				_, err := a.Stdout.Write(out)
 				return err

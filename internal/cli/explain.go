@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,9 +10,11 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"rotunda.dev/rotunda/internal/cli/api"
 	"rotunda.dev/rotunda/internal/cli/show"
+	"rotunda.dev/rotunda/internal/secret"
 )
 
 // explain returns why err came about, where that is not plain from it, and the
@@ -41,6 +44,9 @@ func (a *app) explainRefusal(e *api.Error) (why string, next []string) {
 	case e.Status == 503 && strings.Contains(text, "initialized"), e.Status == 501:
 		return "the server has no store yet", []string{"rotunda operator init"}
 	case e.Status == 503 && strings.Contains(text, "sealed"):
+		if a.uninitialized() {
+			return "the server has no store yet", []string{"rotunda operator init"}
+		}
 		return "the server has no key to its store until enough of its keepers give theirs", []string{"rotunda operator unseal"}
 	case e.Status == 503:
 		return "the server cannot answer at the moment", []string{"rotunda status"}
@@ -76,6 +82,24 @@ func (a *app) explainRefusal(e *api.Error) (why string, next []string) {
 		return "too many requests came at once", nil
 	}
 	return "", nil
+}
+
+// uninitialized asks the server whether it has a store. Sealed is what it says
+// of itself either way.
+func (a *app) uninitialized() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	cl, err := a.client()
+	if err != nil {
+		return false
+	}
+	none := secret.Text{}
+	resp, err := cl.Do(ctx, api.Request{Method: "GET", Path: "sys/seal-status", Token: &none, NoWrap: true, NoRetry: true})
+	if err != nil {
+		return false
+	}
+	done, ok := show.Field(resp.Body, "initialized")
+	return ok && done.Kind() == 'f'
 }
 
 // capability is what a policy has to allow for a request with this method.

@@ -107,10 +107,15 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 		return err
 	}
 	defer log.Close() //nolint:errcheck // nothing more is written
+	pidFile := filepath.Join(a.env.stateDir(), "nodes", name+".pid")
+	defer os.Remove(pidFile) //nolint:errcheck // it may not be there yet
 	err = a.Server.Up(ctx, UpConfig{
 		Data: data, Config: config, Listen: listen, Owner: a.tokenFor(name), Log: log,
 		Ready: func(n Node) error {
 			if err := a.keepNode(store, name, data, n); err != nil {
+				return err
+			}
+			if err := keepPID(pidFile); err != nil {
 				return err
 			}
 			if ready {
@@ -192,6 +197,17 @@ func (a *app) keepNode(store profile.Store, name, data string, n Node) error {
 		}
 	}
 	return store.Save(all)
+}
+
+// keepPID writes down which process this is, for those who want to stop it.
+func keepPID(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making a directory: %w", err)
+	}
+	if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		return fmt.Errorf("writing the process id: %w", err)
+	}
+	return nil
 }
 
 // openLog opens the file for a node's log.
@@ -314,11 +330,7 @@ func (a *app) serverCommand() *cobra.Command {
 			if file == "" {
 				return usageError{errors.New("--config is missing; for a node on this machine there is rotunda up"), cmd.CommandPath()}
 			}
-			err := a.Server.Serve(cmd.Context(), ServeConfig{File: file, Check: check, Out: a.Stdout, Log: a.Stderr})
-			if err == nil && check {
-				a.note("%s is good", show.Clean(file))
-			}
-			return err
+			return a.Server.Serve(cmd.Context(), ServeConfig{File: file, Check: check, Out: a.Stdout, Log: a.Stderr})
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "`FILE` of the configuration, in HCL")
@@ -434,27 +446,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		Use: "key-status", Short: "Print the age and use of the encryption key", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.keyStatus(cmd) },
 	}
-	rotate := &cobra.Command{
-		Use: "rotate", Short: "Encrypt what is written from here on with a new key", Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
-			if _, err := cl.Do(cmd.Context(), api.Request{Method: "PUT", Path: "sys/rotate", NoRetry: true}); err != nil {
-				return err
-			}
-			a.note("Success! Rotated the encryption key")
-			return a.keyStatus(cmd)
-		},
-	}
-	stepDown := &cobra.Command{
-		Use: "step-down", Short: "Let another node lead", Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.send(cmd, api.Request{Method: "PUT", Path: "sys/step-down"}, "Success! The node stepped down.")
-		},
-	}
-	return group("operator", "Care for a server: init, unseal, seal, keys, recovery", a.operatorInit(), a.operatorUnseal(), seal, status, keyStatus, rotate, stepDown, a.operatorRecover())
+	return group("operator", "Care for a server: init, unseal, seal, keys, recovery", a.operatorInit(), a.operatorUnseal(), seal, status, keyStatus, a.operatorRecover())
 }
 
 func (a *app) keyStatus(cmd *cobra.Command) error {

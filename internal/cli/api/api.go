@@ -232,6 +232,9 @@ type Error struct {
 // Error returns the server's messages.
 func (e *Error) Error() string {
 	text := strings.Join(e.Messages, "; ")
+	if one, ok := strings.CutPrefix(text, "1 error occurred:\n\t* "); ok {
+		text = strings.TrimSpace(one)
+	}
 	if text == "" {
 		text = strings.ToLower(http.StatusText(e.Status))
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -172,8 +173,20 @@ func Sorted(v jsontext.Value) []Member {
 }
 
 // Field returns the member of v that name names; dots lead into objects where
-// no member has the whole name.
+// no member has the whole name, and numbers into lists.
 func Field(v jsontext.Value, name string) (jsontext.Value, bool) {
+	if v.Kind() == '[' {
+		head, rest, deeper := strings.Cut(name, ".")
+		i, err := strconv.Atoi(head)
+		items := Items(v)
+		if err != nil || i < 0 || i >= len(items) {
+			return nil, false
+		}
+		if deeper {
+			return Field(items[i], rest)
+		}
+		return items[i], true
+	}
 	for _, m := range Members(v) {
 		if m.Name == name {
 			return m.Value, true

@@ -101,14 +101,16 @@ func TestYAMLKeepsNumbers(t *testing.T) {
 
 func TestField(t *testing.T) {
 	t.Parallel()
-	v := jsontext.Value(`{"a":{"b":{"c":1}},"a.b":2}`)
-	for name, want := range map[string]string{"a.b": "2", "a": `{"b":{"c":1}}`, "a.b.c": "1"} {
+	v := jsontext.Value(`{"a":{"b":{"c":1}},"a.b":2,"l":["x",{"y":3}]}`)
+	for name, want := range map[string]string{"a.b": "2", "a": `{"b":{"c":1}}`, "a.b.c": "1", "l.0": `"x"`, "l.1.y": "3"} {
 		if got, ok := Field(v, name); !ok || string(got) != want {
 			t.Errorf("Field(%q) = %s, %v; want %s", name, got, ok, want)
 		}
 	}
-	if got, ok := Field(v, "a.x"); ok {
-		t.Errorf("Field(%q) = %s, want none", "a.x", got)
+	for _, name := range []string{"a.x", "l.2", "l.-1", "l.x", ""} {
+		if got, ok := Field(v, name); ok {
+			t.Errorf("Field(%q) = %s, want none", name, got)
+		}
 	}
 }
 
