@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/storage/mem"
+	"rotunda.dev/rotunda/internal/storage/storagetest"
 )
 
 func update(t testing.TB, s storage.Store, path string, fn func(storage.Tx) error) {
@@ -307,6 +309,100 @@ func fill(t testing.TB, s storage.Store, n int) {
 	}
 }
 
+// A deep directory shrinks as it grew, in any order, and is whole all along.
+func TestShrink(t *testing.T) {
+	const n = 14_000
+	for name, order := range map[string]func(i int) int{
+		"from the front": func(i int) int { return i },
+		"from the back":  func(i int) int { return n - 1 - i },
+		"all over":       func(i int) int { return i * 7919 % n },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mem.New(mem.Config{})
+			// Made all over as well: what is made in order has half-full pages.
+			for i := 0; i < n; i += 20 {
+				update(t, s, "big/", func(tx storage.Tx) error {
+					for j := i; j < i+20; j++ {
+						if _, err := Add(tx, "big/", fmt.Sprintf("name-%08d", j*6007%n)); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			depths := map[int]bool{}
+			for i := 0; i < n; i += 20 {
+				update(t, s, "big/", func(tx storage.Tx) error {
+					for j := i; j < i+20; j++ {
+						removed, empty, err := Remove(tx, "big/", fmt.Sprintf("name-%08d", order(j)))
+						if err != nil || !removed || empty != (j == n-1) {
+							return fmt.Errorf("remove %d = %t, %t, %w", j, removed, empty, err)
+						}
+					}
+					return nil
+				})
+				if i%1000 == 0 || i > n-1000 {
+					if err := s.View(t.Context(), func(r storage.Reader) error {
+						tr, err := open(r, "big/")
+						depths[tr.root.depth] = true
+						return errors.Join(err, check(r, "big/"))
+					}); err != nil {
+						t.Fatalf("after %d: %v", i, err)
+					}
+				}
+			}
+			for _, d := range []int{0, 1, 2, 3} {
+				if !depths[d] {
+					t.Errorf("was never %d deep: %v", d, depths)
+				}
+			}
+		})
+	}
+}
+
+// The functions run twice, lose each commit, and touch what they say.
+func TestInsertAndDropUnderFaults(t *testing.T) {
+	paths := []string{"a/b/c", "a/b/d", "a/e", "f"}
+	one := func(s storage.Store, fn func(storage.Tx, string) error) error {
+		for _, path := range paths {
+			if err := s.Update(t.Context(), storage.Locks{Own: LocksFor(path)}, func(tx storage.Tx) error { return fn(tx, path) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	openMem := func(testing.TB) storage.Store { return mem.New(mem.Config{}) }
+	// Whatever was interrupted, each directory that has something is in the
+	// one above, and none that has nothing.
+	whole := func(t testing.TB, s storage.Store) {
+		if err := s.View(t.Context(), func(r storage.Reader) error {
+			for _, dir := range []string{"a/", "a/b/"} {
+				n, err := Count(r, dir)
+				if err != nil {
+					return err
+				}
+				up, name := split(dir)
+				if has, err := Has(r, up, name); err != nil || has != (n > 0) {
+					t.Errorf("%q has %d names, and is in %q: %t, %v", dir, n, up, has, err)
+				}
+				if err := check(r, dir); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	storagetest.EachFailure(t, openMem, func(s storage.Store) error {
+		watched := storagetest.Strict(t, storagetest.Twice(t, s), func(scope string) bool { return scope == Scope("") || scope == Scope("a/") })
+		if err := one(watched, Insert); err != nil {
+			return err
+		}
+		return one(watched, Drop)
+	}, whole)
+}
+
 // A damaged directory is an error, and never an endless list.
 func TestDamaged(t *testing.T) {
 	for name, damage := range map[string]func(storage.Tx){
@@ -340,6 +436,34 @@ func TestDamaged(t *testing.T) {
 	})
 	if err := s.View(t.Context(), func(r storage.Reader) error { _, err := Count(r, ""); return err }); !errors.Is(err, storage.ErrNewer) {
 		t.Errorf("Count of a later version's directory = %v; want ErrNewer", err)
+	}
+}
+
+// What is on disks stays readable: these bytes must decode for ever.
+func TestFormat(t *testing.T) {
+	for _, c := range []struct {
+		hex  string
+		want any
+	}{
+		{"0101000000010000000100000000000000" + "02", root{1, 1, 1, 2}},
+		{"01000000000700020001" + "61" + "0002" + "622f", &page{names: []string{"a", "b/"}, next: 7}},
+		{"01010000000100010001" + "6d" + "00000002", &page{names: []string{"m"}, kids: []uint32{1, 2}}},
+	} {
+		b, err := hex.DecodeString(c.hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch want := c.want.(type) {
+		case root:
+			if got, err := decodeRoot(b); got != want || err != nil {
+				t.Errorf("decodeRoot(%s) = %+v, %v; want %+v", c.hex, got, err, want)
+			}
+		case *page:
+			got, err := decodePage(b)
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(page{})); diff != "" || err != nil {
+				t.Errorf("decodePage(%s): %v (-want +got)\n%s", c.hex, err, diff)
+			}
+		}
 	}
 }
 
