@@ -662,3 +662,32 @@ func TestPlainListenerNeedsLoopback(t *testing.T) {
 		t.Errorf("Serve on %v without TLS = %v; want an error", l.Addr(), err)
 	}
 }
+
+// What a client is told of a request that cannot be read says nothing of the
+// machine that it was sent to.
+func TestRefusalsSayNothingOfTheMachine(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range []string{
+		"GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /\r\n\r\n", "\x00\x01\x02\r\n\r\n",
+		"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET http:// HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+	} {
+		inBubble(t, listen.Config{Handler: http.NotFoundHandler()}, func(t *testing.T, p *pipes, _ *listen.Server) {
+			c := p.dial()
+			go func() { _, _ = io.WriteString(c, raw) }()
+			b, err := io.ReadAll(c)
+			if err != nil {
+				t.Errorf("%q: reading the answer: %v", raw, err)
+			}
+			for _, secret := range []string{host, "127.0.0.1", "goroutine", "/go/", "Server:"} {
+				if strings.Contains(string(b), secret) {
+					t.Errorf("%q is answered with %q, which says %q", raw, b, secret)
+				}
+			}
+			_ = c.Close()
+		})
+	}
+}
