@@ -174,7 +174,7 @@ func TestVaultVerbs(t *testing.T) {
 	}
 	s.good("kv patch secret/app user=z")
 	s.good("kv patch -method=rw -remove-data=at secret/app n=1")
-	golden(t, "kv-get-table", s.good("kv get secret/app"))
+	golden(t, "kv-get-patched", s.good("kv get secret/app"))
 	golden(t, "kv-metadata-get", s.good("kv metadata get secret/app"))
 	golden(t, "kv-list", s.good("kv list secret"))
 	if got := s.good("kv list -format=json -mount=secret"); got != "[\n  \"app\"\n]\n" {
