@@ -92,7 +92,6 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	wireDuration = reflect.TypeFor[wire.Duration]()
 	wireTime     = reflect.TypeFor[wire.Time]()
-	textMarshals = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
 func (h *Hasher) plan(t reflect.Type) plan {
@@ -142,10 +141,13 @@ func (h *Hasher) makePlan(t reflect.Type) plan {
 		}
 		return redactList
 	case reflect.Map:
-		if t.Key().Kind() == reflect.String {
-			return redactMap
+		return redactMap
+	case reflect.Pointer:
+		if opaque(t.Elem()) {
+			return redactOpaque // what it says may need its address
 		}
-	case reflect.Pointer, reflect.Interface:
+		return redactPointer
+	case reflect.Interface:
 		return redactPointer
 	case reflect.Struct:
 		return h.structPlan(t)
@@ -212,7 +214,7 @@ func redactList(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) [
 		return append(dst, "null"...)
 	}
 	if depth >= maxDepth {
-		return redactUnknown(h, dst, v, false, depth)
+		return redactType(h, dst, v)
 	}
 	p := h.plan(v.Type().Elem())
 	dst = append(dst, '[')
@@ -262,6 +264,22 @@ func compareUTF16(a, b string) int {
 	return len(a) - len(b)
 }
 
+// key returns how a key of a map is shown: text and numbers as they are.
+func (h *Hasher) key(k reflect.Value) string {
+	switch {
+	case k.Kind() == reflect.String:
+		return keyText(k.String())
+	case k.CanInt():
+		return strconv.FormatInt(k.Int(), 10)
+	case k.CanUint():
+		return strconv.FormatUint(k.Uint(), 10)
+	}
+	if said, ok := says(k); ok {
+		return string(h.appendHash(nil, said))
+	}
+	return string(h.appendHash(nil, []byte(k.Type().String())))
+}
+
 // keyText is how a key of a map is shown: as it is, bounded.
 func keyText(s string) string {
 	if len(s) > maxText {
@@ -275,12 +293,12 @@ func redactMap(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []
 		return append(dst, "null"...)
 	}
 	if depth >= maxDepth {
-		return redactUnknown(h, dst, v, false, depth)
+		return redactType(h, dst, v)
 	}
 	p := h.plan(v.Type().Elem())
 	members := make([]member, 0, v.Len())
 	for it := v.MapRange(); it.Next(); {
-		members = append(members, member{keyText(it.Key().String()), p(h, nil, it.Value(), clear, depth+1)})
+		members = append(members, member{h.key(it.Key()), p(h, nil, it.Value(), clear, depth+1)})
 	}
 	return object(dst, members)
 }
@@ -290,34 +308,54 @@ func redactPointer(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int
 		return append(dst, "null"...)
 	}
 	if depth >= maxDepth {
-		return h.quoted(dst, []byte(v.Type().String()))
+		return redactType(h, dst, v)
 	}
 	return h.plan(v.Elem().Type())(h, dst, v.Elem(), clear, depth+1)
 }
 
-// redactUnknown hashes what a value of a type that nothing is known of says of itself.
-func redactUnknown(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
-	if v.CanInterface() {
-		if v.Type().Implements(textMarshals) {
-			if m, ok := v.Interface().(encoding.TextMarshaler); ok {
-				if b, err := marshalText(m); err == nil {
-					return h.quoted(dst, b)
-				}
-			}
-		}
-		return h.quoted(dst, fmt.Append(nil, v.Interface()))
+func redactOpaque(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte {
+	if v.IsNil() {
+		return append(dst, "null"...)
 	}
+	return redactUnknown(h, dst, v, clear, depth)
+}
+
+// redactUnknown hashes what a value of a type that nothing is known of says of
+// itself; where it says nothing, its type.
+func redactUnknown(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
+	if v.Kind() == reflect.Complex64 || v.Kind() == reflect.Complex128 {
+		return h.quoted(dst, []byte(strconv.FormatComplex(v.Complex(), 'g', -1, 128)))
+	}
+	if said, ok := says(v); ok {
+		return h.quoted(dst, said)
+	}
+	return redactType(h, dst, v)
+}
+
+func redactType(h *Hasher, dst []byte, v reflect.Value) []byte {
 	return h.quoted(dst, []byte(v.Type().String()))
 }
 
-// marshalText calls m, which may be nil in an interface.
-func marshalText(m encoding.TextMarshaler) (b []byte, err error) {
+// says returns the text that v says it is.
+func says(v reflect.Value) (b []byte, ok bool) {
+	if !v.CanInterface() {
+		return nil, false
+	}
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("marshalling %T: %v", m, r)
+		if recover() != nil {
+			b, ok = nil, false // a method that does not work without a value
 		}
 	}()
-	return m.MarshalText()
+	switch m := v.Interface().(type) {
+	case encoding.TextMarshaler:
+		text, err := m.MarshalText()
+		return text, err == nil
+	case error:
+		return []byte(m.Error()), true
+	case fmt.Stringer:
+		return []byte(m.String()), true
+	}
+	return nil, false
 }
 
 func showString(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
@@ -377,7 +415,7 @@ func (h *Hasher) redactLeaves(dst, b []byte) []byte {
 	if len(b) == 0 {
 		return append(dst, "null"...)
 	}
-	d := jsontext.NewDecoder(bytes.NewReader(b))
+	d := jsontext.NewDecoder(bytes.NewBuffer(b)) // which it does not copy
 	out, err := h.leaf(d, dst, 0)
 	if err == nil {
 		if _, err = d.ReadToken(); isEOF(err) {
@@ -434,7 +472,7 @@ func (h *Hasher) leaf(d *jsontext.Decoder, dst []byte, depth int) ([]byte, error
 		}
 		return append(dst, ']'), nil
 	default:
-		return h.quoted(dst, []byte(tok.String())), nil
+		return h.quoted(dst, []byte(tok.String())), nil // of a number, as it was spelt
 	}
 }
 
@@ -445,6 +483,15 @@ type field struct {
 	clear bool
 	count bool // only how many it has
 	omit  bool // where it is zero
+}
+
+// opaque reports whether nothing of a struct can be shown, and it has a say.
+func opaque(t reflect.Type) bool {
+	switch t {
+	case textType, jsonType, bytesType, timeType, wireTime:
+		return false
+	}
+	return t.Kind() == reflect.Struct && t.NumField() > 0 && len(structFields(t, nil, map[reflect.Type]bool{})) == 0
 }
 
 // structPlan shows the exported fields of t under the names that callers know.
@@ -461,7 +508,7 @@ func (h *Hasher) structPlan(t reflect.Type) plan {
 	fields = slices.CompactFunc(fields, func(a, b field) bool { return a.name == b.name })
 	return func(h *Hasher, dst []byte, v reflect.Value, _ bool, depth int) []byte {
 		if depth >= maxDepth {
-			return redactUnknown(h, dst, v, false, depth)
+			return redactType(h, dst, v)
 		}
 		dst = append(dst, '{')
 		for i := range fields {

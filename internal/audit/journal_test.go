@@ -17,6 +17,7 @@ import (
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/audit/audittest"
 	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/clock/clocktest"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
@@ -891,6 +892,7 @@ func TestRetention(t *testing.T) {
 
 func TestSearch(t *testing.T) {
 	g := newRig(t)
+	g.Config.Clock = clocktest.New(audittest.Record(0).Time)
 	j := g.Open(t)
 	for i := range 100 {
 		r := audittest.Record(i)
