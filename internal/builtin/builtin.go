@@ -24,10 +24,18 @@ var Dialects = []door.Dialect{
 	vault.Dialect,
 }
 
+// StoreConfig is what every store is told.
+type StoreConfig struct {
+	Dir     string
+	Clock   clock.Clock
+	Log     *slog.Logger
+	MaxSize int64 // bytes; 0 is no bound
+}
+
 // Stores are the stores that a node can keep its data in, by the name that a
 // configuration gives. Each opens the store in a directory.
-var Stores = map[string]func(dir string, c clock.Clock, log *slog.Logger) (storage.Store, error){
-	"bolt": func(dir string, c clock.Clock, log *slog.Logger) (storage.Store, error) {
-		return bolt.Open(dir, bolt.Config{Clock: c, Log: log})
+var Stores = map[string]func(StoreConfig) (storage.Store, error){
+	"bolt": func(c StoreConfig) (storage.Store, error) {
+		return bolt.Open(c.Dir, bolt.Config{Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize})
 	},
 }

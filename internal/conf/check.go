@@ -213,6 +213,9 @@ func (d *decoder) check(s *Server) {
 			d.bad(d.at(a.key), "%s: want a URL such as https://vault.example.org:8200", a.key)
 		}
 	}
+	if s.UI {
+		d.warn(d.at("ui"), "ui has no meaning here: there is no web console")
+	}
 	if s.ClusterAddr != "" {
 		d.warn(d.at("cluster_addr"), "cluster_addr has no meaning here: there is one node")
 	}

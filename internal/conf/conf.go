@@ -78,7 +78,7 @@ type Server struct {
 	APIAddr     string `hcl:"api_addr" doc:"URL under which clients reach this node: https://vault.example.org:8200."`
 	ClusterAddr string `hcl:"cluster_addr" doc:"URL under which other nodes reach this one."`
 	ClusterName string `hcl:"cluster_name" doc:"Name of the cluster as clients are told it."`
-	UI          bool   `hcl:"ui" default:"false" doc:"Serve the web console at /ui/."`
+	UI          bool   `hcl:"ui" default:"false" doc:"Accepted for operators who have it; there is no web console."`
 
 	LogLevel  string `hcl:"log_level" default:"info" oneof:"trace debug info warn error" doc:"The least severe log entries that are written."`
 	LogFormat string `hcl:"log_format" default:"standard" oneof:"standard json" doc:"Log entries as text or as JSON."`

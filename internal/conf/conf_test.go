@@ -106,7 +106,7 @@ func TestParseWhatOthersHave(t *testing.T) {
 		got = append(got, key)
 	}
 	slices.Sort(got)
-	want := []string{"cluster_addr", "cluster_address", "disable_hostname", "disable_mlock", "plugin_directory", "prometheus_retention_time", "x_forwarded_for_authorized_addrs"}
+	want := []string{"cluster_addr", "cluster_address", "disable_hostname", "disable_mlock", "plugin_directory", "prometheus_retention_time", "ui", "x_forwarded_for_authorized_addrs"}
 	if !slices.Equal(got, want) {
 		t.Errorf("warnings about %v; want %v", got, want)
 	}

@@ -41,6 +41,8 @@ type Config struct {
 	TTL  mount.TTL
 	Door DoorConfig
 
+	MaxSize int64 // bytes to which the store may grow; 0 is no bound
+
 	Clock clock.Clock
 	Log   *slog.Logger
 }
@@ -70,6 +72,9 @@ type Listener struct {
 	Network, Address string      // "tcp", "127.0.0.1:8200"
 	TLS              *listen.TLS // nil for plain HTTP on loopback and unix sockets
 	Limits           listen.Limits
+	BodyLimit        int64 // of requests here; 0 for the node's
+	OpenMetrics      bool  // sys/metrics needs no token here
+	Socket           Socket
 }
 
 // Node is a server. Make it with [Open].
@@ -79,7 +84,7 @@ type Node struct {
 	journal *audit.Journal
 	gate    *gate.Gate
 	metrics *metrics.Metrics
-	handler http.Handler
+	guard   *door.Guard
 	front   *front
 
 	connections atomic.Pointer[[]*listen.Server] // the listeners that serve, for metrics
@@ -116,11 +121,7 @@ func Open(c Config) (_ *Node, err error) {
 		Build: n.build, Clock: c.Clock, Log: c.Log,
 	})
 	n.front = newFront(n)
-	n.handler = vault.Dialect.New(door.Env{
-		Handler: n.front, Clock: c.Clock, Log: c.Log, Guard: door.NewGuard(c.Door.Guard),
-		BodyLimit: c.Door.BodyLimit, OpenLimit: c.Door.OpenLimit, Timeout: c.Door.Timeout, AuditHeaders: c.Audit.Headers,
-		Observe: n.metrics.Answered,
-	})
+	n.guard = door.NewGuard(c.Door.Guard)
 	n.observe()
 	return n, nil
 }
@@ -132,9 +133,28 @@ func (c Config) journalConfig() audit.Config {
 	}
 }
 
-func openStore(c Config) (storage.Store, error) {
-	return builtin.Stores["bolt"](filepath.Join(c.Data, "store"), c.Clock, c.Log)
+// handler returns what answers at l: the Vault dialect, which all listeners share but for their bounds.
+func (n *Node) handler(l Listener) http.Handler {
+	body := n.c.Door.BodyLimit
+	if l.BodyLimit > 0 {
+		body = l.BodyLimit
+	}
+	h := vault.Dialect.New(door.Env{
+		Handler: n.front, Clock: n.c.Clock, Log: n.c.Log, Guard: n.guard,
+		BodyLimit: body, OpenLimit: n.c.Door.OpenLimit, Timeout: n.c.Door.Timeout, AuditHeaders: n.c.Audit.Headers,
+		Observe: n.metrics.Answered,
+	})
+	if l.OpenMetrics {
+		return n.openMetrics(h)
+	}
+	return h
 }
+
+func openStore(c Config) (storage.Store, error) {
+	return builtin.Stores["bolt"](builtin.StoreConfig{Dir: storeDir(c.Data), Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize})
+}
+
+func storeDir(data string) string { return filepath.Join(data, "store") }
 
 // privateDir makes dir for its owner alone, and refuses one that others can
 // read or that is not a directory.
@@ -165,14 +185,14 @@ func (n *Node) Serve(ctx context.Context, listeners []Listener, ready func(addre
 		failed  = make(chan error, len(listeners))
 	)
 	for _, l := range listeners {
-		socket, err := new(net.ListenConfig).Listen(ctx, l.Network, l.Address)
+		socket, err := bind(ctx, l)
 		if err != nil {
 			for _, s := range servers {
 				err = errors.Join(err, s.Shutdown(context.WithoutCancel(ctx)))
 			}
 			return errors.Join(fmt.Errorf("listening at %s: %w", l.Address, err), n.Close())
 		}
-		s := listen.New(listen.Config{Handler: n.handler, TLS: l.TLS, Limits: l.Limits, Log: n.c.Log, URL: urlOf(l, socket.Addr())})
+		s := listen.New(listen.Config{Handler: n.handler(l), TLS: l.TLS, Limits: l.Limits, Log: n.c.Log, URL: urlOf(l, socket.Addr())})
 		servers, addrs = append(servers, s), append(addrs, socket.Addr())
 		n.connections.Store(&servers)
 		go func() { failed <- s.Serve(socket) }()

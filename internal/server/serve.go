@@ -67,6 +67,9 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 		return err
 	}
 	defer remove()
+	if err := makeKeyFiles(config); err != nil {
+		return err
+	}
 	n, err := Open(node)
 	if err != nil {
 		return err
@@ -118,7 +121,7 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 	l := config.Limits
 	return Config{
 		Data: config.Storage.Path, Keys: keys, Seals: seals, Info: infoOf(name, config.APIAddr, config.CompatVersion),
-		TTL:   mount.TTL{Default: config.DefaultLeaseTTL, Max: config.MaxLeaseTTL},
+		TTL: mount.TTL{Default: config.DefaultLeaseTTL, Max: config.MaxLeaseTTL}, MaxSize: int64(config.Storage.MaxSize),
 		Clock: clock.System{}, Log: log,
 		Audit: AuditConfig{
 			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
@@ -156,9 +159,6 @@ func sealsOf(configured []conf.Seal) ([]gate.Auto, error) {
 	for _, s := range configured {
 		switch s.Kind {
 		case keyfile.Kind:
-			if err := keyfile.Create(s.Path); err != nil && !errors.Is(err, os.ErrExist) {
-				return nil, err
-			}
 			autos = append(autos, gate.Auto{Kind: s.Kind, Sealer: keyfile.New(keyfile.Config{Path: s.Path})})
 		case passphrase.Kind:
 			from := s.Passphrase
@@ -170,6 +170,26 @@ func sealsOf(configured []conf.Seal) ([]gate.Auto, error) {
 		}
 	}
 	return autos, nil
+}
+
+// makeKeyFiles makes the key files of a node that has no store yet. Those of a
+// store that is there must be there too: made anew, they would not open it.
+func makeKeyFiles(config conf.Server) error {
+	if _, err := os.Stat(storeDir(config.Storage.Path)); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, s := range config.Seals {
+		if s.Kind != keyfile.Kind {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(s.Path), 0o700); err != nil {
+			return fmt.Errorf("making the key file's directory: %w", err)
+		}
+		if err := keyfile.Create(s.Path); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func tlsOf(l conf.Listener) listen.TLSConfig {
@@ -190,7 +210,7 @@ func listenersOf(config conf.Server, keys string) (all []Listener, certificates 
 		if x.MaxRequestDuration > 0 {
 			longest = x.MaxRequestDuration
 		}
-		out := Listener{Network: x.Kind, Address: x.Address, Limits: listen.Limits{
+		out := Listener{Network: x.Kind, Address: x.Address, BodyLimit: int64(x.MaxRequestSize), OpenMetrics: x.Telemetry.UnauthenticatedMetricsAccess || config.Telemetry.UnauthenticatedMetricsAccess, Socket: Socket{x.SocketMode, x.SocketUser, x.SocketGroup}, Limits: listen.Limits{
 			Connections: l.Connections, PerIP: l.ConnectionsPerIP, Handshake: l.HandshakeTimeout, ReadHeader: l.HeaderTimeout,
 			HeaderBytes: int(l.HeaderBytes), HeaderCount: l.HeaderCount, BodyRead: l.BodyTimeout, BodyGrace: l.BodyGrace, BodyRate: int(l.BodyRate),
 			Write: l.WriteTimeout, Idle: l.IdleTimeout, LongestRequest: longest, Streams: l.HTTP2Streams, WindowBytes: int(l.HTTP2Window),
