@@ -14,19 +14,16 @@ import (
 	"rotunda.dev/rotunda/internal/door/vault"
 )
 
-// wired is a whole node, unsealed, without listeners and without a guard on
-// how much is asked of it, and the token of its root.
-func wired(t *testing.T) (*Node, string) {
+// wired is a whole node, unsealed and without listeners, and the token of its
+// root.
+func wired(t *testing.T) (n *Node, root string) {
 	t.Helper()
 	dir := t.TempDir()
 	h, err := makeHome(filepath.Join(dir, "data"), filepath.Join(dir, "config"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := nodeOfHome(h, slog.New(slog.DiscardHandler))
-	config.Door.Guard = door.GuardConfig{RefusalRate: -1, LoginRate: -1, LoginBurst: -1}
-	n, err := Open(config)
-	if err != nil {
+	if n, err = Open(nodeOfHome(h, slog.New(slog.DiscardHandler))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -37,7 +34,6 @@ func wired(t *testing.T) (*Node, string) {
 	if _, err := n.adopt(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	var root string
 	err = n.gate.With(t.Context(), func(ctx context.Context, b *broker.Broker) error {
 		issued, err := b.IssueRoot(ctx, n.c.Clock.Now())
 		root = issued.Reveal()
@@ -49,11 +45,14 @@ func wired(t *testing.T) (*Node, string) {
 	return n, root
 }
 
+// wire is a Vault door to n, without a guard on how much is asked.
+func wire(n *Node) http.Handler { return vault.New(door.Env{Handler: n.front, Clock: n.c.Clock}) }
+
 // TestWire holds what a whole node says on the wire to golden files.
 func TestWire(t *testing.T) {
 	doortest.Run(t, filepath.Join("testdata", "wire"), func(t *testing.T) (http.Handler, map[string]string) {
 		n, root := wired(t)
-		return n.handler, map[string]string{"ROOT": root}
+		return wire(n), map[string]string{"ROOT": root}
 	})
 }
 
@@ -74,12 +73,13 @@ func TestEveryOperationCanBeServed(t *testing.T) {
 // operation of a whole node.
 func TestHostileRequestsChangeNothing(t *testing.T) {
 	n, root := wired(t)
+	h := wire(n)
 	mounts, err := n.front.Operations(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	doortest.Abuse{
-		Handler: n.handler, Mounts: mounts, Token: root,
+		Handler: h, Mounts: mounts, Token: root,
 		State: func(t *testing.T) string {
 			t.Helper()
 			all := ""
@@ -90,7 +90,7 @@ func TestHostileRequestsChangeNothing(t *testing.T) {
 				r := httptest.NewRequest(http.MethodGet, "/v1/"+target, nil)
 				r.Header.Set("X-Vault-Token", root)
 				w := httptest.NewRecorder()
-				n.handler.ServeHTTP(w, r)
+				h.ServeHTTP(w, r)
 				all += doortest.Stable(w) + "\n"
 			}
 			return all
