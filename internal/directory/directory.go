@@ -134,7 +134,7 @@ func List(r storage.Reader, dir, after string, limit int) (names []string, more 
 // Count returns how many names a directory has.
 func Count(r storage.Reader, dir string) (int, error) {
 	t, err := open(r, dir)
-	return int(t.root.names), wrap("opening directory", err)
+	return int(t.root.names), wrap("opening directory", err) //nolint:gosec // names that there is room for
 }
 
 // Insert adds path, like "a/b/c", to the directory that it is in, "a/b/";

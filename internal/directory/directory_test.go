@@ -56,8 +56,8 @@ func check(r storage.Reader, dir string) error {
 	delete(rows, rootRow)
 	var leaves []uint32
 	names := uint64(0)
-	var walk func(id uint32, depth int, low, high string) error
-	walk = func(id uint32, depth int, low, high string) error {
+	var walk func(id uint32, depth uint8, low, high string) error
+	walk = func(id uint32, depth uint8, low, high string) error {
 		p, err := t.load(id, depth == 1)
 		if err != nil {
 			return err
@@ -330,7 +330,7 @@ func TestShrink(t *testing.T) {
 					return nil
 				})
 			}
-			depths := map[int]bool{}
+			depths := map[uint8]bool{}
 			for i := 0; i < n; i += 20 {
 				update(t, s, "big/", func(tx storage.Tx) error {
 					for j := i; j < i+20; j++ {
@@ -351,7 +351,7 @@ func TestShrink(t *testing.T) {
 					}
 				}
 			}
-			for _, d := range []int{0, 1, 2, 3} {
+			for _, d := range []uint8{0, 1, 2, 3} {
 				if !depths[d] {
 					t.Errorf("was never %d deep: %v", d, depths)
 				}

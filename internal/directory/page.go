@@ -39,7 +39,7 @@ const (
 )
 
 type root struct {
-	depth int
+	depth uint8
 	page  uint32
 	last  uint32 // page id given out last
 	names uint64
@@ -47,7 +47,7 @@ type root struct {
 
 func (r root) encode() []byte {
 	b := make([]byte, 0, rootSize)
-	b = append(b, version, byte(r.depth))
+	b = append(b, version, r.depth)
 	b = binary.BigEndian.AppendUint32(b, r.page)
 	b = binary.BigEndian.AppendUint32(b, r.last)
 	return binary.BigEndian.AppendUint64(b, r.names)
@@ -61,7 +61,7 @@ func decodeRoot(b []byte) (root, error) {
 		return root{}, fmt.Errorf("%w: directory root of %d bytes", storage.ErrCorrupt, len(b))
 	}
 	r := root{
-		depth: int(b[1]),
+		depth: b[1],
 		page:  binary.BigEndian.Uint32(b[2:]),
 		last:  binary.BigEndian.Uint32(b[6:]),
 		names: binary.BigEndian.Uint64(b[10:]),
@@ -107,9 +107,9 @@ func (p *page) encode() []byte {
 		b = append(b, version, 1)
 		b = binary.BigEndian.AppendUint32(b, p.kids[0])
 	}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(p.names)))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(p.names))) //nolint:gosec // maxWeight bounds it
 	for i, n := range p.names {
-		b = binary.BigEndian.AppendUint16(b, uint16(len(n)))
+		b = binary.BigEndian.AppendUint16(b, uint16(len(n))) //nolint:gosec // at most MaxName
 		b = append(b, n...)
 		if !p.leaf() {
 			b = binary.BigEndian.AppendUint32(b, p.kids[i+1])

@@ -87,7 +87,7 @@ func (f *Fence) advance(ctx context.Context) (Moment, error) {
 		return Moment{}, fmt.Errorf("asking what has changed: %w", err)
 	}
 	if c.All || c.Mark != since {
-		f.apply(since, c)
+		f.apply(c)
 	}
 	return Moment{c.Mark, f.notBefore(c.Now)}, nil
 }
@@ -106,8 +106,9 @@ func (f *Fence) notBefore(now time.Time) time.Time {
 	}
 }
 
-// apply removes the entries that c makes old, which has what changed since a Mark.
-func (f *Fence) apply(since storage.Mark, c storage.Changes) {
+// apply removes the entries that c makes old. What c covers begins at a mark
+// that had been applied.
+func (f *Fence) apply(c storage.Changes) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	applied := storage.Mark(f.applied.Load())
@@ -137,7 +138,6 @@ func (f *Fence) apply(since storage.Mark, c storage.Changes) {
 		clear(f.changed)
 		f.floor = max(f.floor, c.Mark)
 	}
-	// What c covers begins at since, which is at most what had been applied.
 	if c.Mark > applied {
 		f.applied.Store(uint64(c.Mark))
 	}
@@ -194,7 +194,6 @@ type flights struct {
 
 type flight struct {
 	done   chan struct{}
-	ctx    context.Context // of the first to wait, without its end
 	moment Moment
 	err    error
 }
@@ -204,12 +203,12 @@ func (fs *flights) join(ctx context.Context, call func(context.Context) (Moment,
 	fs.mu.Lock()
 	fl := fs.next
 	if fl == nil {
-		fl = &flight{done: make(chan struct{}), ctx: context.WithoutCancel(ctx)}
+		fl = &flight{done: make(chan struct{})}
 		fs.next = fl
 	}
 	if !fs.busy {
 		fs.busy = true
-		go fs.run(call)
+		go fs.run(context.WithoutCancel(ctx), call) // for others too, so it does not end with ctx
 	}
 	fs.mu.Unlock()
 	select {
@@ -222,7 +221,7 @@ func (fs *flights) join(ctx context.Context, call func(context.Context) (Moment,
 
 // run makes calls while there is someone to wait for one; join's callers, who
 // have all come before, wait for it.
-func (fs *flights) run(call func(context.Context) (Moment, error)) {
+func (fs *flights) run(ctx context.Context, call func(context.Context) (Moment, error)) {
 	for {
 		fs.mu.Lock()
 		fl := fs.next
@@ -233,8 +232,8 @@ func (fs *flights) run(call func(context.Context) (Moment, error)) {
 			return
 		}
 		fs.mu.Unlock()
-		ctx, cancel := context.WithTimeout(fl.ctx, storage.MaxView)
-		fl.moment, fl.err = call(ctx)
+		within, cancel := context.WithTimeout(ctx, storage.MaxView)
+		fl.moment, fl.err = call(within)
 		cancel()
 		close(fl.done)
 	}

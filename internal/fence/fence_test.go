@@ -294,7 +294,7 @@ func BenchmarkHit(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	build := func(r storage.Reader) (int, error) { return 1, nil }
+	build := func(storage.Reader) (int, error) { return 1, nil }
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := c.Get(ctx, m, "some key", build); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"runtime/debug"
@@ -41,8 +42,8 @@ var errAgain = errors.New("bolt: run again")
 type batch struct {
 	writes overlay.Tree
 	scopes map[string]bool
-	bytes  int
-	n      int           // transactions
+	bytes  uint64
+	n      uint64        // transactions
 	taken  chan struct{} // closed when the writer begins with it
 
 	done    chan struct{} // closed when the fields below are set
@@ -81,11 +82,11 @@ func (s *Store) wait(ctx context.Context, b *batch, wrote bool) error {
 	select {
 	case <-b.done:
 	case <-ctx.Done():
-		timer := time.NewTimer(s.patience)
-		defer timer.Stop()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
+		defer cancel()
 		select {
 		case <-b.done:
-		case <-timer.C:
+		case <-end.Done():
 			return fmt.Errorf("%w: %w", storage.ErrUnknown, ctx.Err())
 		}
 	}
@@ -154,7 +155,7 @@ func (s *Store) run(ctx context.Context, locks storage.Locks, fn func(storage.Tx
 		for _, scope := range tx.Scopes() {
 			b.scopes[scope] = true
 		}
-		b.bytes += tx.Bytes()
+		b.bytes += uint64(tx.Bytes()) //nolint:gosec // at most storage.MaxBytes
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -186,7 +187,7 @@ func (s *Store) room(ctx context.Context) error {
 func (s *Store) write() {
 	defer close(s.ended)
 	var (
-		last int           // transactions in the batch before, and that came while it was written
+		last uint64        // transactions in the batch before, and that came while it was written
 		took time.Duration // that it took
 	)
 	for {
@@ -219,13 +220,13 @@ func (s *Store) write() {
 // that they and those who came meanwhile do not go by turns, half of them in
 // each commit. It waits for most of them, and not longer than half of a
 // commit.
-func (s *Store) gather(last int, took time.Duration) {
+func (s *Store) gather(last uint64, took time.Duration) {
 	want := last - last/8
 	if want <= 1 {
 		return
 	}
-	timer := time.NewTimer(min(took/2, maxGather))
-	defer timer.Stop()
+	end, cancel := context.WithTimeout(context.Background(), min(took/2, maxGather))
+	defer cancel()
 	for {
 		s.mu.Lock()
 		n := s.open.n
@@ -235,7 +236,7 @@ func (s *Store) gather(last int, took time.Duration) {
 		}
 		select {
 		case <-s.wake:
-		case <-timer.C:
+		case <-end.Done():
 			return
 		}
 	}
@@ -275,7 +276,7 @@ func (s *Store) flush(b *batch) {
 		close(next.taken)
 		next.err = errAgain
 		close(next.done)
-		s.config.Log.Error("transactions are lost", "count", b.n, "error", err)
+		s.config.Log.Error("transactions are lost", slog.Uint64("count", b.n), slog.Any("error", err))
 		return
 	}
 	if err != nil {
@@ -287,7 +288,7 @@ func (s *Store) flush(b *batch) {
 		if old := s.current.Swap(nil); old != nil {
 			old.release()
 		}
-		s.config.Log.Error("store is poisoned", "error", err)
+		s.config.Log.Error("store is poisoned", slog.Any("error", err))
 		return
 	}
 	s.history.Append(mark, slices.Collect(maps.Keys(b.scopes)))
@@ -297,8 +298,8 @@ func (s *Store) flush(b *batch) {
 	s.mu.Unlock()
 	old.release()
 	s.stats.commits.Add(1)
-	s.stats.updates.Add(uint64(b.n))
-	s.stats.bytes.Add(uint64(b.bytes))
+	s.stats.updates.Add(b.n)
+	s.stats.bytes.Add(b.bytes)
 }
 
 // lostError says that a batch could not be written, and that nothing has come
@@ -314,7 +315,7 @@ func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
 	if err != nil {
 		return 0, err
 	}
-	mark = storage.Mark(tx.ID())
+	mark = markOf(tx)
 	if err := apply(tx, b.writes); err != nil {
 		// Nothing but this transaction's own nodes has been changed.
 		if rollErr := s.rollback(tx); rollErr != nil {

@@ -6,7 +6,7 @@ import "time"
 func (s *Store) SetPatience(d time.Duration) { s.patience = d }
 
 // Waiting returns how many transactions wait in the open batch.
-func (s *Store) Waiting() int {
+func (s *Store) Waiting() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open.n

@@ -103,7 +103,7 @@ func keep(v []byte) []byte { return append(make([]byte, 0, len(v)), v...) }
 
 // Tx is a transaction over a Base. It is for one goroutine and one run.
 type Tx struct {
-	ctx     context.Context // of the Update that this is a run of, and no longer
+	ctx     context.Context //nolint:containedctx // of the Update that this is a run of, and no longer
 	layer   Layer
 	scopes  *scopes
 	learned []string // touched, not declared

@@ -11,7 +11,7 @@ import (
 
 // Reader shows a Base for a View. It is for one goroutine.
 type Reader struct {
-	ctx   context.Context // of the View, and no longer
+	ctx   context.Context //nolint:containedctx // of the View, and no longer
 	base  Base
 	mark  storage.Mark
 	now   func() time.Time

@@ -115,7 +115,6 @@ func (l *liar) Get(k storage.Key) ([]byte, error) {
 
 // Each of these stores breaks one promise, and a check of Conform sees it.
 func TestConformCanFail(t *testing.T) {
-	type update = func(ctx context.Context, locks storage.Locks, fn func(storage.Tx) error) error
 	// changed returns stores whose Updates run over a Tx that tamper has changed.
 	changed := func(tamper func(*txOf)) Open {
 		return func(t testing.TB) storage.Store {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 
@@ -176,9 +177,7 @@ func due[V any](m map[int]V) (v V, ok bool) {
 		nearer[n-1] = v
 	}
 	clear(m)
-	for n, v := range nearer {
-		m[n] = v
-	}
+	maps.Copy(m, nearer)
 	return v, ok
 }
 
@@ -197,23 +196,21 @@ func (f *Failing) Update(ctx context.Context, locks storage.Locks, fn func(stora
 	if !fails {
 		return f.Store.Update(ctx, locks, fn)
 	}
+	run := func() error { return lose(ctx, f.Store, locks, fn) }
 	if how == Unheard {
-		if err := f.Store.Update(ctx, locks, fn); err != nil {
-			return err
-		}
-		return fmt.Errorf("%w: %w", storage.ErrUnknown, ErrInjected)
+		run = func() error { return f.Store.Update(ctx, locks, fn) }
 	}
-	if err := lose(ctx, f.Store, locks, fn); err != nil {
+	if err := run(); err != nil {
 		return err
 	}
 	switch how {
-	case Unkept:
+	case Unkept, Unheard:
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, ErrInjected)
 	case Poisoned:
 		return fmt.Errorf("%w: %w", storage.ErrPoisoned, ErrInjected)
-	default:
-		return ErrInjected
+	case Lost:
 	}
+	return ErrInjected
 }
 
 // View implements [storage.Store].
