@@ -329,7 +329,8 @@ func again(method string, err error) bool {
 			return false
 		}
 		if o, ok := errors.AsType[*net.OpError](u.Err); ok && o.Op == "dial" {
-			return true
+			a, ok := o.Addr.(*net.TCPAddr)
+			return !ok || !a.IP.IsLoopback() // nobody on this machine is on the way
 		}
 		return method == http.MethodGet || method == "LIST" || method == http.MethodHead
 	}

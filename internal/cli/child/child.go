@@ -94,7 +94,7 @@ func (c Command) pump(r io.ReadCloser, w io.Writer) *stream {
 	chunks := make(chan []byte)
 	go func() {
 		defer close(chunks)
-		defer r.Close() //nolint:errcheck // it was only read
+		defer r.Close() //nolint:errcheck // it was only read, and may be closed below
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := r.Read(buf)
@@ -109,12 +109,14 @@ func (c Command) pump(r io.ReadCloser, w io.Writer) *stream {
 	go func() {
 		defer close(s.done)
 		for chunk, ok := <-chunks; ok; chunk, ok = c.next(chunks, s.filter) {
-			// An error means that nobody reads any more. Reading goes on, so
-			// that the program is not stopped by a pipe that is full.
-			_, _ = s.filter.Write(chunk) //nolint:errcheck // see above
+			if _, err := s.filter.Write(chunk); err != nil {
+				// Nobody reads our output any more. The program finds the same
+				// of its own, as it would if it wrote there itself.
+				_ = r.Close() //nolint:errcheck // see above
+			}
 			clear(chunk)
 		}
-		_ = s.filter.Close() //nolint:errcheck // see above
+		_ = s.filter.Close() //nolint:errcheck // a write that failed has had its effect
 	}()
 	return s
 }

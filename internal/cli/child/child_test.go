@@ -79,6 +79,22 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestNobodyReads runs a program that would write for ever into a pipe that
+// nobody reads any more.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()   //nolint:errcheck // what is under test
+	defer w.Close() //nolint:errcheck // nothing was written
+	code, err := Run(Command{Args: []string{"yes"}, Env: os.Environ(), Stdin: strings.NewReader(""), Stdout: w, Stderr: io.Discard, Filter: filter})
+	if code != 128+int(syscall.SIGPIPE) || err != nil {
+		t.Errorf("Run = %d, %v; want %d: the program is told by the signal that it is told by without us", code, err, 128+int(syscall.SIGPIPE))
+	}
+}
+
 // pausing counts pauses and lets the test know of the first.
 type pausing struct {
 	upper

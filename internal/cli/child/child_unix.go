@@ -57,7 +57,7 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 	}
 
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGPIPE)
 	defer signal.Stop(signals)
 
 	err := cmd.Start()
@@ -84,6 +84,8 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 		select {
 		case sig := <-signals:
 			switch {
+			case sig == unix.SIGPIPE:
+				// Ours: a write fails instead of ending us, and pump sees to it.
 			case sig == unix.SIGWINCH:
 				if out, ok := file(c.Stdout); ok && terminal != nil {
 					_ = pty.InheritSize(out, terminal) //nolint:errcheck // a size is a nicety
