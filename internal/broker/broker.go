@@ -55,6 +55,12 @@ type Response struct {
 	Reply op.Reply
 }
 
+// empty reports whether there is nothing in r that could be wrapped.
+func (r *Response) empty() bool {
+	_, nothing := r.Value.(op.Empty)
+	return nothing && r.Reply.Auth == nil && r.Reply.Lease == nil && len(r.Reply.Warnings) == 0
+}
+
 // Parts is what a Broker is made of.
 type Parts struct {
 	Barrier  *barrier.Barrier
@@ -117,7 +123,7 @@ func (b *Broker) Handle(ctx context.Context, req *Request) (*Response, error) {
 	value, err := p.run(ctx)
 	p.call.Out = value
 	response := &Response{Op: p.op, Mount: p.call.Mount, Value: value, Reply: p.call.Reply}
-	if req.WrapTTL > 0 && (err == nil || fault.Is(err, fault.Deleted)) && p.op.Name != "" && !req.Help {
+	if req.WrapTTL > 0 && err == nil && p.op.Name != "" && !req.Help && !response.empty() {
 		err = p.wrap(ctx, response)
 	}
 	if !p.kept || p.wrapped != nil || err != nil {

@@ -16,7 +16,7 @@ import (
 
 // wired is a whole node, unsealed and without listeners, and the token of its
 // root.
-func wired(t *testing.T) (n *Node, root string) {
+func wired(t testing.TB) (n *Node, root string) {
 	t.Helper()
 	dir := t.TempDir()
 	h, err := makeHome(filepath.Join(dir, "data"), filepath.Join(dir, "config"))
