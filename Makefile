@@ -50,8 +50,9 @@ vuln:
 fuzz:
 	tools/fuzz $(FUZZTIME)
 
+# The pages of docs/reference that are made from the code.
 docs:
-	$(GO) test ./internal/cli/... ./internal/server/... -run Reference -update
+	$(GO) test ./internal/cli ./internal/server -run Reference -count 1 -update
 
 bench: build
 	$(GO) run ./cmd/rotunda bench --limit

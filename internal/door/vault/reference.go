@@ -132,6 +132,9 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[name.Name](), reflect.TypeFor[name.Path]():
 		return strings.ToLower(t.Name())
 	}
+	if _, own := reflect.PointerTo(t).MethodByName("UnmarshalJSON"); own && t.Kind() == reflect.Int64 {
+		return "duration" // an engine's own, that reads as wire.Duration does
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return typeName(t.Elem())
