@@ -1,0 +1,23 @@
+package server
+
+import (
+	"context"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/door"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// Store returns the node's physical store, for who looks after what requests change.
+func (n *Node) Store() storage.Store { return n.store }
+
+// Journal returns the node's audit journal, for who looks after what was recorded.
+func (n *Node) Journal() *audit.Journal { return n.journal }
+
+// Operations returns what can be done at each mount.
+func (n *Node) Operations(ctx context.Context) ([]door.MountedOps, error) {
+	return n.front.Operations(ctx)
+}
+
+// Unseal opens the node by the seals that need no people.
+func (n *Node) Unseal(ctx context.Context) error { return n.gate.AutoUnseal(ctx) }
