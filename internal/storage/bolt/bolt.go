@@ -48,6 +48,10 @@ const Schema = 1
 // lockWait is how long Open waits for another process to let go of the file.
 const lockWait = 100 * time.Millisecond
 
+// maxSound is up to which size Open reads a whole file; a larger one is
+// checked by [Store.Check] only.
+const maxSound int64 = 2 << 30
+
 var (
 	rowsBucket = []byte("rows")
 	metaBucket = []byte("meta")
@@ -135,7 +139,7 @@ func Open(dir string, c Config) (*Store, error) {
 	}
 	sn, err := s.snapshot()
 	if err == nil {
-		err = s.whole(sn)
+		err = s.sound(sn)
 	}
 	if err != nil {
 		if sn != nil {
@@ -357,16 +361,26 @@ func markOf(tx *bbolt.Tx) storage.Mark {
 	return storage.Mark(tx.ID()) //nolint:gosec // counts up from 0
 }
 
-// whole refuses a file that has been cut off.
-func (s *Store) whole(sn *snapshot) error {
+// sound refuses a file that has been cut off, and one that takes pages for
+// free that are in use, so that it would destroy itself. Damage that stays
+// where it is, in a row, is left to who reads that row.
+func (s *Store) sound(sn *snapshot) error {
 	info, err := os.Stat(s.path)
 	if err != nil {
 		return err
 	}
-	if want := sn.tx.Size(); info.Size() < want {
+	want := sn.tx.Size()
+	if info.Size() < want {
 		return fmt.Errorf("%w: the file has %d bytes of %d", storage.ErrCorrupt, info.Size(), want)
 	}
-	return nil
+	if want > maxSound {
+		return nil
+	}
+	if err := sn.walk(context.Background(), false); err != nil {
+		s.config.Log.Error("store has damaged pages", slog.Any("error", err))
+		return nil
+	}
+	return s.checkFree()
 }
 
 // acquire returns the current snapshot, for the caller to release.
