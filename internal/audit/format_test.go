@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -136,7 +137,10 @@ func TestARecordIsBoundToItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	journal := [16]byte{1}
-	stored := k.sealRecord(nil, journal, 5, []byte("x"))
+	stored, err := k.sealRecord(nil, journal, 5, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if b, err := k.openRecord(nil, journal, stored); err != nil || string(b) != "x" {
 		t.Fatalf("openRecord = %q, %v", b, err)
 	}
@@ -148,7 +152,10 @@ func TestARecordIsBoundToItsPlace(t *testing.T) {
 	if _, err := k.openRecord(nil, journal, moved); err == nil {
 		t.Error("a record opens under another sequence")
 	}
-	row := k.sealRow(journal, "0123456789abcdef", []byte("y"))
+	row, err := k.sealRow(journal, "0123456789abcdef", []byte("y"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if b, err := k.openRow(journal, "0123456789abcdef", row); err != nil || string(b) != "y" {
 		t.Errorf("openRow = %q, %v", b, err)
 	}
@@ -161,5 +168,9 @@ func TestARecordIsBoundToItsPlace(t *testing.T) {
 	}
 	if _, err := newKeys(secret.NewBytes(make([]byte, 16))); err == nil {
 		t.Error("a key of 16 bytes is taken")
+	}
+	k.wipe()
+	if _, err := k.openRecord(nil, journal, stored); !errors.Is(err, ErrLocked) {
+		t.Errorf("openRecord with a wiped key = %v, want ErrLocked", err)
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -59,7 +60,13 @@ func (h *headFile) bytes() []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func (h *headFile) sum(k *keys) [32]byte { return k.mac("rotunda audit head", h.body()) }
+func (h *headFile) sum(k *keys) ([32]byte, error) { return k.mac("rotunda audit head", h.body()) }
+
+// authentic reports whether h was written under k.
+func (h *headFile) authentic(k *keys) bool {
+	mac, err := h.sum(k)
+	return err == nil && hmac.Equal(mac[:], h.mac[:])
+}
 
 func parseHead(b []byte) (headFile, error) {
 	var h headFile
@@ -121,7 +128,7 @@ func (h *headFile) check(segs []segment, journal [16]byte, last position) error 
 	return d
 }
 
-// saveHead writes the head of t.
+// saveHead writes the head of t. One goroutine at a time calls it.
 func (t *tape) saveHead() error {
 	s := t.status()
 	t.mu.Lock()
@@ -135,10 +142,17 @@ func (t *tape) saveHead() error {
 
 func (t *tape) writeHead(k *keys, s status, first uint64) error {
 	h := headFile{stream: t.stream, journal: s.journal, first: first, last: s.head.seq, low: s.low, chain: s.head.chain}
-	h.mac = h.sum(k)
+	var err error
+	if h.mac, err = h.sum(k); err != nil {
+		return err
+	}
+	if h == t.saved {
+		return nil
+	}
 	if err := t.disk.Replace(t.stream.headName(), h.bytes()); err != nil {
 		return fmt.Errorf("writing %s: %w", t.stream.headName(), err)
 	}
+	t.saved = h
 	return nil
 }
 

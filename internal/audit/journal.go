@@ -48,9 +48,11 @@ type Journal struct {
 	main   *tape
 	sealed *tape
 	outbox *outbox
+	lastID atomic.Int64 // time of the last row of the outbox
 
 	keys    atomic.Pointer[keys] // nil while locked
 	turning sync.Mutex           // held by Unlock, Lock and Close
+	ending  <-chan struct{}      // closed when all that Lock began has ended; guarded by turning
 	saving  sync.Mutex           // held while a head is written
 
 	nudged chan struct{}
@@ -218,11 +220,19 @@ func (j *Journal) Unlock(key secret.Bytes, store storage.Store) error {
 	if j.keys.Load() != nil {
 		return errors.New("audit: journal is unlocked already")
 	}
+	if j.ending != nil {
+		select {
+		case <-j.ending:
+		default:
+			return unavailable(errStuck)
+		}
+	}
 	k, err := newKeys(key)
 	if err != nil {
 		return err
 	}
 	if err := j.checkHead(k); err != nil {
+		k.wipe()
 		return err
 	}
 	j.main.mu.Lock()
@@ -232,9 +242,7 @@ func (j *Journal) Unlock(key secret.Bytes, store storage.Store) error {
 		ctx, cancel := context.WithTimeout(j.ctx, patience)
 		defer cancel()
 		err = errors.Join(err, j.outbox.stop(ctx))
-		j.main.mu.Lock()
-		j.main.keys = nil
-		j.main.mu.Unlock()
+		j.forget(k)
 		return err
 	}
 	j.saveHead()
@@ -248,7 +256,7 @@ func (j *Journal) checkHead(k *keys) error {
 		return err
 	}
 	segs := j.main.status().segments
-	if h.sum(k) == h.mac {
+	if h.authentic(k) {
 		return nil
 	}
 	if len(segs) > 0 && segs[len(segs)-1].key != k.id {
@@ -280,7 +288,7 @@ func (j *Journal) recover(k *keys, store storage.Store) error {
 			return fmt.Errorf("closing an operation without an outcome: %w", err)
 		}
 	}
-	return j.event(ctx, "unsealed", "", true)
+	return j.event(ctx, "journal-unlocked", "", true)
 }
 
 // openIntents finds the intents of this journal's life before that have no outcome.
@@ -324,19 +332,42 @@ func (j *Journal) Lock() {
 }
 
 func (j *Journal) lock() {
-	if j.keys.Load() == nil {
+	k := j.keys.Swap(nil)
+	if k == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), patience)
 	defer cancel()
-	j.keys.Store(nil)
-	j.complain("draining the audit outbox", j.outbox.stop(ctx))
-	j.complain("recording that the server was sealed", j.event(ctx, "sealed", "", true))
-	j.closeFeeds(ctx)
-	j.saveHead()
+	j.ending = within(ctx, func() {
+		j.complain("draining the audit outbox", j.outbox.stop(ctx))
+		j.complain("recording that the journal was locked", j.event(ctx, "journal-locked", "", true))
+		j.closeFeeds(ctx)
+		j.saveHead()
+	})
+	j.forget(k)
+}
+
+// forget takes the key from the tape and wipes it.
+func (j *Journal) forget(k *keys) {
 	j.main.mu.Lock()
 	j.main.keys = nil
 	j.main.mu.Unlock()
+	k.wipe()
+}
+
+// within calls fn and returns when it has returned, or when ctx ends and fn is
+// left to a disk that does not answer. The channel is closed when fn has returned.
+func within(ctx context.Context, fn func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return done
 }
 
 // Close locks j and ends it.
@@ -345,7 +376,9 @@ func (j *Journal) Close() error {
 	defer j.turning.Unlock()
 	j.lock()
 	j.cancel()
-	j.wg.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), patience)
+	defer cancel()
+	within(ctx, j.wg.Wait)
 	err := errors.Join(j.main.stop(), j.sealed.stop())
 	return errors.Join(err, j.disk.Close())
 }
@@ -381,6 +414,17 @@ func (j *Journal) append(ctx context.Context, r *Record) error {
 	}
 	r.Seq = seq
 	return nil
+}
+
+// nextRow returns a row of the outbox behind every one before it.
+func (j *Journal) nextRow() (row, id string) {
+	for {
+		last := j.lastID.Load()
+		next := max(last+1, j.c.Clock.Now().UnixNano())
+		if j.lastID.CompareAndSwap(last, next) {
+			return newID(time.Unix(0, next))
+		}
+	}
 }
 
 // newID returns the id of a record that is made at t, as a row of the outbox

@@ -14,28 +14,44 @@ import (
 
 // keys are what records are sealed under while the journal is unlocked.
 type keys struct {
-	id   [8]byte
-	macs sync.Pool // of hash.Hash under the audit key
+	id  [8]byte
+	key secret.Bytes
+
+	mu   sync.RWMutex // held to use key and macs
+	gone bool
+	macs *sync.Pool // of hash.Hash under the audit key
 }
 
 func newKeys(key secret.Bytes) (*keys, error) {
 	if key.Len() < 32 {
 		return nil, fmt.Errorf("taking an audit key of %d bytes: %w", key.Len(), ErrWrongKey)
 	}
-	k := &keys{}
-	own := key.Clone()
-	k.macs.New = func() any {
+	k := &keys{key: key.Clone()}
+	k.macs = &sync.Pool{New: func() any {
 		var h hash.Hash
-		_ = own.Use(func(plain []byte) error { h = hmac.New(sha256.New, plain); return nil })
+		_ = k.key.Use(func(plain []byte) error { h = hmac.New(sha256.New, plain); return nil })
 		return h
-	}
-	id := k.mac("rotunda audit key id")
+	}}
+	id, err := k.mac("rotunda audit key id")
 	copy(k.id[:], id[:])
-	return k, nil
+	return k, err
+}
+
+// wipe forgets the key. Who uses k afterwards gets [ErrLocked].
+func (k *keys) wipe() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gone, k.macs = true, nil
+	k.key.Wipe()
 }
 
 // mac returns the MAC of label and parts, whose lengths label fixes.
-func (k *keys) mac(label string, parts ...[]byte) (sum [32]byte) {
+func (k *keys) mac(label string, parts ...[]byte) (sum [32]byte, err error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.gone {
+		return sum, ErrLocked
+	}
 	h := k.macs.Get().(hash.Hash) //nolint:forcetypeassert // the pool holds nothing else
 	h.Reset()
 	h.Write([]byte(label))
@@ -44,11 +60,11 @@ func (k *keys) mac(label string, parts ...[]byte) (sum [32]byte) {
 	}
 	h.Sum(sum[:0])
 	k.macs.Put(h)
-	return sum
+	return sum, nil
 }
 
 // record returns the key of the record with the given sequence.
-func (k *keys) record(journal [16]byte, seq uint64) [32]byte {
+func (k *keys) record(journal [16]byte, seq uint64) ([32]byte, error) {
 	var b [24]byte
 	copy(b[:], journal[:])
 	binary.BigEndian.PutUint64(b[16:], seq)
@@ -56,18 +72,24 @@ func (k *keys) record(journal [16]byte, seq uint64) [32]byte {
 }
 
 // sealRecord appends the stored bytes of a record to dst.
-func (k *keys) sealRecord(dst []byte, journal [16]byte, seq uint64, plain []byte) []byte {
+func (k *keys) sealRecord(dst []byte, journal [16]byte, seq uint64, plain []byte) ([]byte, error) {
 	var aad [16 + storedHead]byte
 	copy(aad[:], journal[:])
 	aad[16] = sealedJSON
 	binary.BigEndian.PutUint64(aad[17:], seq)
-	key := k.record(journal, seq)
-	return aead.SealOnce(append(dst, aad[16:]...), key[:], plain, aad[:])
+	key, err := k.record(journal, seq)
+	if err != nil {
+		return dst, err
+	}
+	return aead.SealOnce(append(dst, aad[16:]...), key[:], plain, aad[:]), nil
 }
 
 // openRecord appends to dst what was sealed in stored.
 func (k *keys) openRecord(dst []byte, journal [16]byte, stored []byte) ([]byte, error) {
-	key := k.record(journal, binary.BigEndian.Uint64(stored[1:]))
+	key, err := k.record(journal, binary.BigEndian.Uint64(stored[1:]))
+	if err != nil {
+		return dst, err
+	}
 	return OpenRecord(dst, key[:], journal, stored)
 }
 
@@ -91,9 +113,12 @@ func OpenRecord(dst, key []byte, journal [16]byte, stored []byte) ([]byte, error
 }
 
 // sealRow seals a record that waits in the store's outbox.
-func (k *keys) sealRow(journal [16]byte, row string, plain []byte) []byte {
-	key, aad := k.row(journal, row)
-	return aead.SealOnce(append(make([]byte, 0, len(plain)+64), sealedJSON), key[:], plain, aad)
+func (k *keys) sealRow(journal [16]byte, row string, plain []byte) ([]byte, error) {
+	key, aad, err := k.row(journal, row)
+	if err != nil {
+		return nil, err
+	}
+	return aead.SealOnce(append(make([]byte, 0, len(plain)+64), sealedJSON), key[:], plain, aad), nil
 }
 
 // openRow returns what sealRow was given.
@@ -104,7 +129,10 @@ func (k *keys) openRow(journal [16]byte, row string, sealed []byte) ([]byte, err
 	if sealed[0] > sealedJSON {
 		return nil, ErrNewer
 	}
-	key, aad := k.row(journal, row)
+	key, aad, err := k.row(journal, row)
+	if err != nil {
+		return nil, err
+	}
 	plain, err := aead.OpenOnce(nil, key[:], sealed[1:], aad)
 	if err != nil {
 		return nil, fmt.Errorf("opening a row of the outbox: %w: %w", ErrCorrupt, err)
@@ -112,7 +140,8 @@ func (k *keys) openRow(journal [16]byte, row string, sealed []byte) ([]byte, err
 	return plain, nil
 }
 
-func (k *keys) row(journal [16]byte, row string) (key [32]byte, aad []byte) {
+func (k *keys) row(journal [16]byte, row string) (key [32]byte, aad []byte, err error) {
 	aad = append(append(make([]byte, 0, 40), journal[:]...), row...)
-	return k.mac("rotunda audit outbox", aad), aad
+	key, err = k.mac("rotunda audit outbox", aad)
+	return key, aad, err
 }

@@ -67,7 +67,6 @@ func (j *Journal) Rider(record func() (*Record, error)) *storage.Rider {
 	o := j.outbox
 	scope := outboxTable + string(j.main.journal[:])
 	e := &entry{}
-	var id string
 	return &storage.Rider{
 		Locks: storage.Locks{Join: []string{scope}},
 		Write: func(tx storage.Tx) error {
@@ -78,13 +77,14 @@ func (j *Journal) Rider(record func() (*Record, error)) *storage.Rider {
 			if err := o.accepts(r.Critical); err != nil {
 				return unavailable(err)
 			}
-			if e.row == "" {
-				e.row, id = newID(j.c.Clock.Now())
-			}
-			r.ID = id
+			e.row, r.ID = j.nextRow()
 			e.json = appendRecord(e.json[:0], r, false)
 			e.kind, e.request, e.critical = r.Kind, r.RequestID, r.Critical
-			tx.Insert(storage.Key{Scope: scope, Row: e.row}, k.sealRow(j.main.journal, e.row, e.json))
+			sealed, err := k.sealRow(j.main.journal, e.row, e.json)
+			if err != nil {
+				return unavailable(err)
+			}
+			tx.Insert(storage.Key{Scope: scope, Row: e.row}, sealed)
 			return nil
 		},
 		Done: func() { o.deliver(e) },

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
@@ -133,6 +134,11 @@ func (r *Reader) read(seg *segment, buf []byte) (_ []byte, err error) {
 	return b[:n], nil
 }
 
+// removed reports whether seg could not be read because retention has removed it.
+func (r *Reader) removed(seg *segment, err error) bool {
+	return r.tape != nil && errors.Is(err, fs.ErrNotExist) && r.tape.status().segments[0].first > seg.first
+}
+
 // frames yields the frames of a segment that is b, each with its offset, up to
 // the zeros at its end, or to what a crash left there if it is the last one.
 func (r *Reader) frames(e *extent, i int, b []byte) iter.Seq2[int64, frame] {
@@ -200,6 +206,9 @@ func (r *Reader) forward(ctx context.Context, from uint64, begin, end time.Time,
 			continue
 		}
 		if buf, err = r.read(seg, buf); err != nil {
+			if r.removed(seg, err) {
+				continue
+			}
 			return err
 		}
 		off, last, began := int64(headerLen), seg.first-1, seg.first
@@ -243,16 +252,12 @@ func (r *Reader) backwardMatching(ctx context.Context, before uint64, begin, end
 		if buf, err = r.read(seg, buf); err != nil {
 			return err
 		}
-		offsets = offsets[:0]
-		off, last, began := int64(headerLen), seg.first-1, seg.first
-		for at, f := range r.frames(&e, i, buf) {
-			last, began, off = f.seq(), f.seq()-uint64(f.place), at+int64(f.size())
-			if before == 0 || last < before {
-				offsets = append(offsets, at)
-			}
-		}
-		if err := r.reached(&e, i, buf, off, last, began); err != nil {
+		offsets, err = r.offsets(&e, i, buf, offsets[:0])
+		if err != nil {
 			return err
+		}
+		if before > 0 && before-seg.first < uint64(len(offsets)) {
+			offsets = offsets[:before-seg.first]
 		}
 		for _, at := range slices.Backward(offsets) {
 			if err := ctx.Err(); err != nil {
@@ -268,6 +273,31 @@ func (r *Reader) backwardMatching(ctx context.Context, before uint64, begin, end
 		}
 	}
 	return nil
+}
+
+// offsets appends those of the frames of segment i, which is b. Where a look
+// at their lengths leads to the end that is known, it takes that for enough:
+// a frame is checked when it is delivered.
+func (r *Reader) offsets(e *extent, i int, b []byte, dst []int64) ([]int64, error) {
+	at := int64(headerLen)
+	for at < int64(len(b)) {
+		n, err := frameLen(b[at:])
+		if err != nil {
+			break
+		}
+		dst = append(dst, at)
+		at += int64(n)
+	}
+	if e.live && at == int64(len(b)) {
+		return dst, nil
+	}
+	dst = dst[:0]
+	off, last, began := int64(headerLen), e.segments[i].first-1, e.segments[i].first
+	for at, f := range r.frames(e, i, b) {
+		last, began, off = f.seq(), f.seq()-uint64(f.place), at+int64(f.size())
+		dst = append(dst, at)
+	}
+	return dst, r.reached(e, i, b, off, last, began)
 }
 
 // slack is how far a record's time may be from the order of records.
@@ -542,7 +572,10 @@ func (r *Reader) RecordKey(ctx context.Context, seq uint64) ([32]byte, error) {
 		return [32]byte{}, ErrLocked
 	}
 	journal, err := r.JournalID(ctx)
-	return r.keys.record(journal, seq), err
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return r.keys.record(journal, seq)
 }
 
 // Leaves yields the leaf hashes of the records from the sequence from on.
@@ -556,6 +589,10 @@ func (r *Reader) Leaves(ctx context.Context, from uint64) iter.Seq2[[32]byte, er
 			}
 			if err == nil {
 				b, err = r.read(&e.segments[i], b)
+			}
+			if r.removed(&e.segments[i], err) {
+				err = nil
+				continue
 			}
 			if err != nil {
 				break

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,6 +75,7 @@ type slot struct {
 	seq     uint64
 	frame   []byte
 	leaf    [32]byte
+	err     error
 }
 
 var slots = sync.Pool{New: func() any { return new(slot) }}
@@ -83,11 +85,14 @@ func (s *slot) seal(k *keys, journal [16]byte) {
 	if cap(s.frame) < frameHead {
 		s.frame = make([]byte, frameHead, 1024)
 	}
-	b := k.sealRecord(s.frame[:frameHead], journal, s.seq, s.entry.json)
+	b, err := k.sealRecord(s.frame[:frameHead], journal, s.seq, s.entry.json)
+	s.entry, s.err = nil, err
+	if err != nil {
+		return
+	}
 	b[frameHead-1] = 0 // the leaf's prefix, until the chain value takes its place
 	s.leaf = sha256.Sum256(b[frameHead-1:])
 	s.frame = append(b, frameEnd)
-	s.entry = nil
 }
 
 // batch is what is made durable together.
@@ -168,6 +173,8 @@ type tape struct {
 	poison   error
 	stuck    bool
 	closed   bool
+
+	saved headFile // of who writes heads, one at a time
 
 	// Of the writer alone.
 	file  File
@@ -402,7 +409,13 @@ func (t *tape) flush() (*batch, error) {
 }
 
 // drawQueue moves entries from the queue to b. It is called with mu held.
+//
+// Rows are in the order in which their transactions ran, but are delivered by
+// many goroutines.
 func (t *tape) drawQueue(b *batch) {
+	if len(t.queue) > 1 {
+		slices.SortFunc(t.queue, func(a, b *entry) int { return strings.Compare(a.row, b.row) })
+	}
 	n := 0
 	for ; n < len(t.queue) && len(b.slots) < maxBatch-1 && b.bytes < maxBatchBytes; n++ {
 		t.take(b, t.queue[n])
@@ -531,6 +544,9 @@ func (t *tape) write(b *batch) error {
 	}
 	need := 0
 	for _, s := range b.slots {
+		if s.err != nil {
+			return s.err
+		}
 		need += len(s.frame)
 	}
 	if need == 0 {
