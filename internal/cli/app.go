@@ -58,6 +58,9 @@ func (a *app) run(ctx context.Context) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a.release = stop
+	if err := refuseToken(a.Args); err != nil {
+		return a.exit(err)
+	}
 	a.root.SetArgs(normalise(a.Args, longFlags(a.root)))
 	return a.exit(a.root.ExecuteContext(ctx))
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,19 @@ func normalise(args []string, long map[string]bool) []string {
 		out = append(out, arg)
 	}
 	return out
+}
+
+// refuseToken refuses a token among args, without repeating it.
+func refuseToken(args []string) error {
+	for _, arg := range args {
+		if arg == "--" {
+			return nil
+		}
+		if name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "="); name == "-token" || name == "token" && strings.HasPrefix(arg, "-") {
+			return advise(errors.New("a token is never a flag: other users see the command line, and the shell keeps it"), "rotunda login", "set VAULT_TOKEN for one command")
+		}
+	}
+	return nil
 }
 
 // aliases are other names of flags.

@@ -607,6 +607,63 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+func TestTokenIsNoFlag(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	for _, line := range []string{"read -token=rts_x a", "read --token rts_x a", "-token rts_x status"} {
+		o := newShell(t, f).run(line)
+		if o.code != 1 || strings.Contains(o.err, "rts_x") || !strings.Contains(o.err, "rotunda login") {
+			t.Errorf("rotunda %s: %+v; want a refusal that does not repeat it", line, o)
+		}
+	}
+	if n := len(f.asked()); n != 0 {
+		t.Errorf("%d requests were sent, want none", n)
+	}
+}
+
+func TestColour(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	s := newShell(t, f)
+	s.good("kv put secret/a x=1")
+	for _, tc := range []struct {
+		env    []string
+		colour bool
+	}{
+		{nil, false},
+		{[]string{"CLICOLOR_FORCE=1"}, true},
+		{[]string{"CLICOLOR_FORCE=1", "NO_COLOR=1"}, false},
+		{[]string{"CLICOLOR_FORCE=0"}, false},
+		{[]string{"TERM=dumb"}, false},
+	} {
+		s := &shell{t: t, home: s.home, env: append(s.env[:len(s.env):len(s.env)], tc.env...)}
+		if got := strings.Contains(s.good("history a"), "\x1b["); got != tc.colour {
+			t.Errorf("with %v colour is %v, want %v", tc.env, got, tc.colour)
+		}
+	}
+}
+
+func TestGenerate(t *testing.T) {
+	t.Parallel()
+	for _, set := range charsetNames {
+		got, err := generate(200, set)
+		if err != nil || len(got) != 200 || strings.Trim(got, charsets[set]) != "" {
+			t.Errorf("generate(200, %q) = %q, %v; want 200 characters of it", set, got, err)
+		}
+	}
+	if got, err := generate(50, "of:äb"); err != nil || len([]rune(got)) != 50 || strings.Trim(got, "äb") != "" {
+		t.Errorf("generate(50, of:äb) = %q, %v", got, err)
+	}
+	for _, bad := range []struct {
+		n   int
+		set string
+	}{{0, "hex"}, {5000, "hex"}, {8, "frob"}, {8, "of:"}, {8, "of:a"}, {8, "of:aa"}, {-1, "hex"}} {
+		if got, err := generate(bad.n, bad.set); err == nil {
+			t.Errorf("generate(%d, %q) = %q, want a refusal", bad.n, bad.set, got)
+		}
+	}
+}
+
 func TestHelpTopics(t *testing.T) {
 	t.Parallel()
 	s := newShell(t, nil)

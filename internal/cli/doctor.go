@@ -276,7 +276,7 @@ type build struct {
 
 // version returns what the build itself knows.
 func version() build {
-	b := build{Version: "devel"}
+	b := build{Version: "0.0.0-dev"}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

@@ -35,6 +35,9 @@ func (a *app) explain(err error) (why string, next []string) {
 	if u, ok := errors.AsType[*api.Unreachable](err); ok {
 		return a.explainSilence(u)
 	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return "another program listens there", []string{"rotunda up --listen 127.0.0.1:0   (takes a port that is free)"}
+	}
 	return "", nil
 }
 
@@ -55,16 +58,18 @@ func (a *app) explainRefusal(e *api.Error) (why string, next []string) {
 		if err == nil && t.token.Empty() {
 			return "no token was sent to " + t.address, []string{"rotunda login"}
 		}
-		if text != "permission denied" && !strings.Contains(text, "preflight") {
+		if strings.Contains(text, "preflight") {
+			return "nothing is mounted there, or the token's policies reach nothing in it", []string{"rotunda secrets list", "rotunda whoami"}
+		}
+		if text != "permission denied" {
 			return "", nil
 		}
 		source := ""
 		if err == nil && t.source != "" {
 			source = " (from " + t.source + ")"
 		}
-		path := strings.TrimPrefix(e.Path, "sys/internal/ui/mounts/")
 		return "the token" + source + " is unknown, has expired, or its policies do not allow this",
-			[]string{"rotunda whoami", "rotunda policy explain " + capability(e.Method) + " " + show.Shell(path)}
+			[]string{"rotunda whoami", "rotunda policy explain " + capability(e.Method) + " " + show.Shell(e.Path)}
 	case e.Status == 404 && strings.Contains(text, "no handler for route"):
 		return "nothing is mounted there", []string{"rotunda secrets list"}
 	case e.Status == 404 && e.Error() == "not found":
