@@ -118,7 +118,7 @@ func (a *app) login(cmd *cobra.Command, args []string, dry bool) error {
 			return err
 		}
 		a.note("You are logged in to %s (context %s).", t.address, name)
-		if v, variable := a.env.settingFrom("TOKEN"); v != "" {
+		if _, variable := a.env.settingFrom("TOKEN"); variable != "" {
 			a.note("warning: the variable %s is set and is used instead of what was saved", variable)
 		}
 	}
@@ -396,14 +396,7 @@ is printed: do not run this where others look on.`,
 				if err != nil {
 					return err
 				}
-				// What is asked for is this node, whatever the variables of
-				// the shell name.
-				a.context = name
-				for _, p := range prefixes {
-					for _, v := range []string{"ADDR", "TOKEN", "TOKEN_PATH", "CACERT", "CACERT_BYTES", "NAMESPACE"} {
-						delete(a.env, p+v)
-					}
-				}
+				a.context = name // this node, whatever the variables of the shell name
 			}
 			t, err := a.target()
 			if err != nil {
@@ -412,7 +405,7 @@ is printed: do not run this where others look on.`,
 			if t.token.Empty() {
 				return advise(fmt.Errorf("there is no token for %s", t.address), "rotunda login")
 			}
-			ca := first(a.caCert, a.env.setting("CACERT"))
+			ca := first(a.caCert, a.whichValue("CACERT"))
 			if ca == "" && t.name != "" && t.context.CACert != "" {
 				ca = store.CAFile(t.name)
 			}
@@ -422,7 +415,7 @@ is printed: do not run this where others look on.`,
 				if ca != "" {
 					vars.set(p+"CACERT", ca)
 				}
-				if ns := first(a.namespace, a.env.setting("NAMESPACE"), t.context.Namespace); ns != "" {
+				if ns := first(a.namespace, a.whichValue("NAMESPACE"), t.context.Namespace); ns != "" {
 					vars.set(p+"NAMESPACE", ns)
 				}
 				vars.set(p+"TOKEN", t.token.Reveal())

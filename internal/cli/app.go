@@ -226,6 +226,21 @@ type target struct {
 // defaultAddress is where `up` listens.
 const defaultAddress = "https://127.0.0.1:8200"
 
+// which returns a setting that says which server is meant or who asks it.
+// Where a context is named by a flag, only the context says that: a variable
+// that is meant for another server must not mix with it.
+func (a *app) which(name string) (value, variable string) {
+	if a.context != "" {
+		return "", ""
+	}
+	return a.env.settingFrom(name)
+}
+
+func (a *app) whichValue(name string) string {
+	v, _ := a.which(name)
+	return v
+}
+
 // target finds the server, and the token for it. A token that is saved for a
 // context is for its address and is sent nowhere else.
 func (a *app) target() (target, error) {
@@ -243,7 +258,7 @@ func (a *app) target() (target, error) {
 		}
 		t.context = c
 	}
-	t.address = strings.TrimSuffix(first(a.address, a.env.setting("ADDR"), t.context.Address, defaultAddress), "/")
+	t.address = strings.TrimSuffix(first(a.address, a.whichValue("ADDR"), t.context.Address, defaultAddress), "/")
 	ours := t.name != "" && t.address == strings.TrimSuffix(t.context.Address, "/")
 	if !ours && a.context == "" {
 		// The address is another's: what is saved for the context is not for it.
@@ -258,12 +273,12 @@ func (a *app) target() (target, error) {
 		t.name, t.context = "", profile.Context{}
 	}
 
-	token, variable := a.env.settingFrom("TOKEN")
+	token, variable := a.which("TOKEN")
 	switch {
 	case token != "":
 		t.token, t.source = secret.New(strings.TrimSpace(token)), "the variable "+variable
-	case a.env.setting("TOKEN_PATH") != "":
-		t.source = a.env.setting("TOKEN_PATH")
+	case a.whichValue("TOKEN_PATH") != "":
+		t.source = a.whichValue("TOKEN_PATH")
 		if t.token, err = profile.ReadToken(t.source); err != nil && !errors.Is(err, profile.ErrNoToken) {
 			return t, err
 		}
@@ -274,13 +289,13 @@ func (a *app) target() (target, error) {
 		}
 	}
 
-	switch file := first(a.caCert, a.env.setting("CACERT")); {
+	switch file := first(a.caCert, a.whichValue("CACERT")); {
 	case file != "":
 		if t.caCert, err = os.ReadFile(file); err != nil { //nolint:gosec // the person names the file
 			return t, fmt.Errorf("reading the CA certificate: %w", err)
 		}
-	case a.env.setting("CACERT_BYTES") != "":
-		t.caCert = []byte(a.env.setting("CACERT_BYTES"))
+	case a.whichValue("CACERT_BYTES") != "":
+		t.caCert = []byte(a.whichValue("CACERT_BYTES"))
 	case ours:
 		t.caCert = []byte(t.context.CACert)
 	}
@@ -301,14 +316,14 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 	c := api.Config{
 		Address:    t.address,
 		Token:      t.token,
-		Namespace:  first(a.namespace, a.env.setting("NAMESPACE"), t.context.Namespace),
+		Namespace:  first(a.namespace, a.whichValue("NAMESPACE"), t.context.Namespace),
 		WrapTTL:    first(a.wrapTTL, a.env.setting("WRAP_TTL")),
 		UserAgent:  "rotunda/" + version().Version,
 		CACert:     t.caCert,
-		CAPath:     first(a.caPath, a.env.setting("CAPATH")),
+		CAPath:     first(a.caPath, a.whichValue("CAPATH")),
 		ClientCert: first(a.clientCert, a.env.setting("CLIENT_CERT")),
 		ClientKey:  first(a.clientKey, a.env.setting("CLIENT_KEY")),
-		ServerName: first(a.serverName, a.env.setting("TLS_SERVER_NAME")),
+		ServerName: first(a.serverName, a.whichValue("TLS_SERVER_NAME")),
 		SkipVerify: a.skipVerify || a.env.flag("SKIP_VERIFY"),
 		Proxy:      first(a.env.setting("PROXY_ADDR"), a.env.setting("HTTP_PROXY")),
 		NoRedirect: a.env.flag("DISABLE_REDIRECTS"),

@@ -410,6 +410,15 @@ func TestLoginKeepsATokenForItsServerOnly(t *testing.T) {
 			t.Errorf("%s was sent elsewhere with the token", r.line)
 		}
 	}
+	// A context that is named is not mixed with what the environment says.
+	with := &shell{t: t, home: s.home, env: append(s.env[:len(s.env):len(s.env)], "VAULT_ADDR="+other.URL, "VAULT_TOKEN=rts_other", "VAULT_CACERT=/none")}
+	if got := with.good("print token --context 127.0.0.1"); got != "rts_saved\n" {
+		t.Errorf("print token --context = %q, want the context's", got)
+	}
+	before := len(other.asked())
+	if o := with.run("whoami --context 127.0.0.1"); o.code != 0 || len(other.asked()) != before {
+		t.Errorf("whoami --context: %+v, want the context's server to be asked", o)
+	}
 	if got := s.good("print token"); got != "rts_saved\n" {
 		t.Errorf("print token = %q, want what was saved", got)
 	}

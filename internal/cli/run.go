@@ -38,8 +38,8 @@ is everything at the top of the mount. Where two give the same variable, that of
 the later -p counts.
 
 What the program prints is passed on with the secrets masked, also where it
-prints one in pieces, in base64 or escaped. Values shorter than 4 bytes are not
-masked. Where standard output is a terminal the program has one, too.
+prints one in pieces, in base64 or escaped. Values shorter than 4 bytes, and
+true and false, are not masked. Where standard output is a terminal the program has one, too.
 
 Signals are passed on, and the exit code is the program's: 128+n where it died
 by signal n, 127 where there is no such program, 126 where it cannot be run. The
@@ -67,9 +67,11 @@ program does not inherit your token.`,
 			}
 			run := child.Command{Args: args, Env: env, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr, Clock: a.Clock}
 			if !plain {
-				values := make([]string, len(used))
-				for i, s := range used {
-					values[i] = s.value
+				var values []string
+				for _, s := range used {
+					if s.value != "true" && s.value != "false" {
+						values = append(values, s.value)
+					}
 				}
 				if set := mask.New(values); !set.Empty() {
 					run.Filter = func(w io.Writer) child.Filter { return set.Writer(w) }

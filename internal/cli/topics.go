@@ -29,7 +29,9 @@ Some commands say more with theirs:
 
 func environmentTopic() *cobra.Command {
 	return topic("environment", "Which variables are read", `Each of these is looked for as ROTUNDA_…, then BAO_…, then VAULT_…. A flag goes
-before a variable, and a variable before what is saved in a context.
+before a variable, and a variable before what is saved in a context. With the
+flag --context, what says which server is meant and who asks it comes from the
+context alone.
 
   ADDR              address of the server; unix:///path is a socket
   TOKEN             the token
