@@ -29,8 +29,9 @@ type app struct {
 	Program
 	env     environment
 	root    *cobra.Command
-	stdin   *bufio.Reader // of Stdin, for what is not a terminal
-	release func()        // stops turning signals into the end of the context
+	stdin   *bufio.Reader   // of Stdin, for what is not a terminal
+	release func()          // stops turning signals into the end of the context
+	done    <-chan struct{} // closed when the person has had enough
 
 	// Flags that every command has.
 	output, field                       string
@@ -57,7 +58,7 @@ func newApp(p Program) *app {
 func (a *app) run(ctx context.Context) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a.release = stop
+	a.release, a.done = stop, ctx.Done()
 	if err := refuseToken(a.Args); err != nil {
 		return a.exit(err)
 	}
@@ -405,14 +406,39 @@ func (a *app) ask(what string) (secret.Text, error) {
 	if !ok {
 		return secret.Text{}, errors.New("standard input is no terminal")
 	}
+	fd := int(in.Fd()) //nolint:gosec // a file descriptor
+	before, err := term.GetState(fd)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("reading the terminal's state: %w", err)
+	}
 	fmt.Fprintf(a.Stderr, "%s (not shown): ", what)
-	b, err := term.ReadPassword(int(in.Fd())) //nolint:gosec // a file descriptor
+	b, err := a.answer(func() ([]byte, error) { return term.ReadPassword(fd) })
 	fmt.Fprintln(a.Stderr)
 	if err != nil {
+		_ = term.Restore(fd, before) //nolint:errcheck // nothing more can be done
 		return secret.Text{}, fmt.Errorf("reading %s: %w", what, err)
 	}
 	defer clear(b)
 	return secret.New(string(b)), nil
+}
+
+// answer waits for what a person types, and no longer than the person wants to.
+func (a *app) answer(read func() ([]byte, error)) ([]byte, error) {
+	type line struct {
+		text []byte
+		err  error
+	}
+	lines := make(chan line, 1)
+	go func() {
+		text, err := read() // ends with this program where nobody answers
+		lines <- line{text, err}
+	}()
+	select {
+	case l := <-lines:
+		return l.text, l.err
+	case <-a.done:
+		return nil, context.Canceled
+	}
 }
 
 // confirm asks a question that is answered by yes or no. Where nobody can be
@@ -425,11 +451,11 @@ func (a *app) confirm(question string) error {
 		return usageError{errors.New(question + " Nobody can be asked: add --yes to go on"), ""}
 	}
 	fmt.Fprintf(a.Stderr, "%s [y/N] ", question)
-	line, err := a.stdin.ReadString('\n')
-	if err != nil && line == "" {
+	line, err := a.answer(func() ([]byte, error) { return a.stdin.ReadBytes('\n') })
+	if err != nil && len(line) == 0 {
 		return fmt.Errorf("reading an answer: %w", err)
 	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
+	switch strings.ToLower(strings.TrimSpace(string(line))) {
 	case "y", "yes":
 		return nil
 	}
