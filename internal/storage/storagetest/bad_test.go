@@ -3,7 +3,9 @@ package storagetest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +15,14 @@ import (
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/storage/mem"
 )
+
+// TestMain keeps rapid from noting how the planted stores fail.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.nofailfile", "true"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 func openMem(testing.TB) storage.Store { return mem.New(mem.Config{}) }
 
