@@ -42,7 +42,7 @@ type Config struct {
 	Clock   clock.Clock
 	Log     *slog.Logger // nil for none
 
-	SegmentBytes int64         // size at which a segment is closed; 32 MiB by default
+	SegmentBytes int64         // size at which a segment is closed; 16 MiB by default
 	SegmentAge   time.Duration // age at which a segment is closed; 24 h by default
 	KeepAge      time.Duration // whole segments older than this are removed; 0 keeps all
 	KeepBytes    int64         // the oldest segments are removed beyond this; 0 keeps all

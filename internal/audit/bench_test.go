@@ -56,6 +56,34 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkAppendCPU is what an append costs besides the disk, which is in memory.
+func BenchmarkAppendCPU(b *testing.B) {
+	g := newRig(b)
+	g.Config.SegmentBytes = 64 << 20
+	j := g.Open(b)
+	defer mustClose(b, j)
+	records := make([]*audit.Record, 64)
+	for i := range records {
+		records[i] = audittest.Record(i)
+	}
+	var next atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for _, r := range records {
+		wg.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				r.ID = ""
+				if err := j.Append(b.Context(), r); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // BenchmarkSync is the bare sync of a file whose every byte was written once.
 func BenchmarkSync(b *testing.B) {
 	f, err := os.Create(filepath.Join(b.TempDir(), "f"))

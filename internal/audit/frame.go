@@ -193,9 +193,8 @@ type frame struct {
 	stored []byte // points into what was parsed
 }
 
-func (f *frame) seq() uint64    { return binary.BigEndian.Uint64(f.stored[1:]) }
-func (f *frame) sealed() []byte { return f.stored[storedHead:] }
-func (f *frame) size() int      { return frameExtra + len(f.stored) }
+func (f *frame) seq() uint64 { return binary.BigEndian.Uint64(f.stored[1:]) }
+func (f *frame) size() int   { return frameExtra + len(f.stored) }
 
 // finish completes the frame in b, whose stored bytes are in place.
 func finishFrame(b []byte, place uint32, chain [32]byte) {

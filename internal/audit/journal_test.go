@@ -1141,3 +1141,157 @@ func TestSinksLagAndLoseNothing(t *testing.T) {
 		mustClose(t, j)
 	})
 }
+
+// A write that fails half way is taken back, and what comes next is kept.
+func TestAFailedWriteIsTakenBack(t *testing.T) {
+	g := newRig(t)
+	j := g.Open(t)
+	mustAppend(t, j, 0, 3)
+	g.Disk.FailWrites(errors.New("I/O error"))
+	rider := j.Rider(func() (*audit.Record, error) { return audittest.Record(3), nil })
+	if err := carry(t.Context(), g.Store, rider, 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(t.Context(), audittest.Record(4)); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("Append with failing writes = %v, want Unavailable", err)
+	}
+	g.Disk.FailWrites(nil)
+	mustAppend(t, j, 5, 8)
+	want := []string{"request-0", "request-1", "request-2", "request-3", "request-5", "request-6", "request-7"}
+	if got := audittest.Requests(audittest.Records(t, j.Reader())); !slices.Equal(got, want) {
+		t.Errorf("records of %v, want %v", got, want)
+	}
+	crashed := g.Disk.Clone()
+	mustClose(t, j)
+	wantVerified(t, g.Reader(t))
+	j = g.On(crashed).Open(t)
+	if got := audittest.Requests(audittest.Records(t, j.Reader())); !slices.Equal(got, want) {
+		t.Errorf("records after a restart of %v, want %v", got, want)
+	}
+	mustClose(t, j)
+}
+
+// Sealing works when the disk does not answer: in bounded time, and the key is gone.
+func TestLockDoesNotHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t)
+		j := g.Open(t)
+		mustAppend(t, j, 0, 2)
+		r := j.Reader()
+		release := g.Disk.HangSyncs()
+		start := clock.System{}.Now()
+		j.Lock()
+		if d := (clock.System{}).Now().Sub(start); d > 3*time.Second {
+			t.Errorf("Lock on a hanging disk took %v", d)
+		}
+		for _, err := range r.Records(t.Context(), 1) {
+			if !errors.Is(err, audit.ErrLocked) {
+				t.Errorf("a reader from before = %v, want ErrLocked", err)
+			}
+		}
+		release()
+		synctest.Wait()
+		if err := j.Unlock(g.Key.Clone(), g.Store); err != nil {
+			t.Fatalf("Unlock when the disk is back = %v", err)
+		}
+		mustAppend(t, j, 2, 4)
+		wantVerified(t, j.Reader())
+		mustClose(t, j)
+	})
+}
+
+func TestUnlockRefuses(t *testing.T) {
+	g := newRig(t)
+	j := g.Open(t)
+	mustAppend(t, j, 0, 2)
+	if err := j.Unlock(g.Key.Clone(), g.Store); err == nil {
+		t.Error("a second Unlock = nil, want an error")
+	}
+	j.Lock()
+	if err := j.Unlock(secret.NewBytes(make([]byte, 8)), g.Store); !errors.Is(err, audit.ErrWrongKey) {
+		t.Errorf("Unlock with a short key = %v, want ErrWrongKey", err)
+	}
+	if err := j.Unlock(g.Key.Clone(), g.Store); err != nil {
+		t.Errorf("Unlock after refusals = %v", err)
+	}
+	mustClose(t, j)
+	g.Disk.Change("journal-head", func(b []byte) []byte { return append(b[:len(b)-1], b[len(b)-1]^1) })
+	if _, err := g.TryOpen(); !errors.Is(err, audit.ErrCorrupt) {
+		t.Errorf("Open with a damaged head = %v, want ErrCorrupt", err)
+	}
+	g.Disk.Change("journal-head", func(b []byte) []byte { b[7] = 9; return b })
+	if _, err := g.TryOpen(); !errors.Is(err, audit.ErrNewer) {
+		t.Errorf("Open with a newer head = %v, want ErrNewer", err)
+	}
+}
+
+// A key that was turned begins a segment, and the chain goes on.
+func TestTurnedKey(t *testing.T) {
+	g := newRig(t)
+	j := g.Open(t)
+	mustAppend(t, j, 0, 3)
+	mustClose(t, j)
+	other := *g
+	other.Key = secret.NewBytes([]byte("ffffffffffffffffffffffffffffffff"))
+	j = other.Open(t)
+	mustAppend(t, j, 3, 6)
+	got := 0
+	err := j.Reader().Search(t.Context(), audit.Filter{Kind: audit.Request, Limit: 3}, func(*audit.Record) error { got++; return nil })
+	if err != nil || got != 3 {
+		t.Errorf("Search found %d, %v, want the 3 under the key", got, err)
+	}
+	mustClose(t, j)
+	for key, opened := range map[*audittest.Rig]uint64{g: 5, &other: 5} {
+		rep, err := key.Reader(t).Verify(t.Context(), nil)
+		if key == g {
+			if !errors.Is(err, audit.ErrCorrupt) { // the head is the other key's
+				t.Errorf("Verify with the key from before = %v", err)
+			}
+			continue
+		}
+		if err != nil || rep.Opened != opened || rep.Records != 2*opened {
+			t.Errorf("Verify = %+v, %v, want %d of %d opened", rep, err, opened, 2*opened)
+		}
+	}
+}
+
+func TestSealedEventsAreBoundedAndReadOffline(t *testing.T) {
+	dir, keys := filepath.Join(t.TempDir(), "audit"), t.TempDir()
+	j, err := audit.Open(dir, audit.Config{KeysDir: keys, Clock: clock.System{}, SegmentBytes: 64 << 10, Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sealed(t.Context(), "unseal-refused"); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, j)
+	r, err := audit.OpenSealedReader(dir, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if recs := audittest.Records(t, r); len(recs) != 1 || recs[0].Event != "unseal-refused" {
+		t.Errorf("events = %+v", recs)
+	}
+	if _, err := audit.OpenSealedReader(dir, t.TempDir()); err == nil {
+		t.Error("OpenSealedReader without a key = nil, want an error")
+	}
+}
+
+func TestLongValuesAreCut(t *testing.T) {
+	g := newRig(t)
+	g.Config.SegmentBytes = 64 << 10
+	j := g.Open(t)
+	r := audittest.Record(1)
+	r.Error = strings.Repeat("é", 5000)
+	r.In = []byte(`["` + strings.Repeat("x", 100<<10) + `"]`)
+	r.Actor.Policies = make([]string, 1000)
+	if err := j.Append(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	got := audittest.Records(t, j.Reader())[1]
+	if len(got.Error) > 5000 || !strings.HasSuffix(got.Error, "…") || string(got.In) != `{"bytes":102404,"truncated":true}` || len(got.Actor.Policies) != 257 {
+		t.Errorf("a long record came back with an error of %d bytes, %s and %d policies", len(got.Error), got.In, len(got.Actor.Policies))
+	}
+	mustClose(t, j)
+}

@@ -24,6 +24,7 @@ type Disk struct {
 	mu     sync.Mutex
 	files  map[string]*file
 	failed error         // of every sync
+	writes error         // of every write, half of which is done
 	hang   chan struct{} // that syncs wait for
 	space  int64         // for all files together; negative for no bound
 	syncs  int
@@ -46,6 +47,14 @@ func (d *Disk) FailSyncs(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failed = err
+}
+
+// FailWrites makes every write to a file fail with err from now on, after half
+// of it is done; nil ends it.
+func (d *Disk) FailWrites(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writes = err
 }
 
 // HangSyncs makes every sync hang from now on, until release is called.
@@ -252,6 +261,10 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 func (f *file) WriteAt(b []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	failed := f.d.writes
+	if failed != nil {
+		b = b[:len(b)/2]
+	}
 	end := int(off) + len(b)
 	if grow := end - len(f.data); grow > 0 {
 		if f.d.space >= 0 && f.d.used()+int64(grow) > f.d.space {
@@ -263,7 +276,7 @@ func (f *file) WriteAt(b []byte, off int64) (int, error) {
 	for at := int(off) / sector * sector; at < end; at += sector {
 		f.dirty[at] = true
 	}
-	return len(b), nil
+	return len(b), failed
 }
 
 // Sync implements [audit.File].
