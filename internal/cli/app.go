@@ -183,16 +183,16 @@ func (a *app) exit(err error) int {
 		return int(s)
 	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(a.Stderr, "rotunda: interrupted")
+		a.say("rotunda: interrupted\n")
 		return 130
 	}
-	fmt.Fprintf(a.Stderr, "rotunda: %s\n", strings.TrimSpace(cleanLines(err.Error())))
+	a.say("rotunda: %s\n", strings.TrimSpace(cleanLines(err.Error())))
 	why, next := a.explain(err)
 	if why != "" {
-		fmt.Fprintf(a.Stderr, "  why:  %s\n", why)
+		a.say("  why:  %s\n", why)
 	}
 	for _, n := range next {
-		fmt.Fprintf(a.Stderr, "  next: %s\n", n)
+		a.say("  next: %s\n", n)
 	}
 	if f, ok := errors.AsType[failure](err); ok && f.code != 0 {
 		return f.code
@@ -354,15 +354,21 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 		c.Headers.Add(k, v)
 	}
 	if a.curl {
-		c.Show = func(curl string) { fmt.Fprintln(a.Stdout, curl) }
+		c.Show = func(curl string) { _, _ = fmt.Fprintln(a.Stdout, curl) } //nolint:errcheck // nobody reads it
 	}
 	return api.New(c)
+}
+
+// say prints for people, on standard error. Where that is closed there is
+// nobody to tell.
+func (a *app) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.Stderr, format, args...) //nolint:errcheck // see above
 }
 
 // note prints a line for people, on standard error.
 func (a *app) note(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.Stderr, format+"\n", args...)
+		a.say(format+"\n", args...)
 	}
 }
 
@@ -372,7 +378,7 @@ func (a *app) warn(r *api.Response) {
 		return
 	}
 	for _, w := range r.Warnings {
-		fmt.Fprintln(a.Stderr, "warning:", show.Clean(w))
+		a.say("warning: %s\n", show.Clean(w))
 	}
 }
 
@@ -411,9 +417,9 @@ func (a *app) ask(what string) (secret.Text, error) {
 	if err != nil {
 		return secret.Text{}, fmt.Errorf("reading the terminal's state: %w", err)
 	}
-	fmt.Fprintf(a.Stderr, "%s (not shown): ", what)
+	a.say("%s (not shown): ", what)
 	b, err := a.answer(func() ([]byte, error) { return term.ReadPassword(fd) })
-	fmt.Fprintln(a.Stderr)
+	a.say("\n")
 	if err != nil {
 		_ = term.Restore(fd, before) //nolint:errcheck // nothing more can be done
 		return secret.Text{}, fmt.Errorf("reading %s: %w", what, err)
@@ -450,7 +456,7 @@ func (a *app) confirm(question string) error {
 	if !a.canAsk() {
 		return usageError{errors.New(question + " Nobody can be asked: add --yes to go on"), ""}
 	}
-	fmt.Fprintf(a.Stderr, "%s [y/N] ", question)
+	a.say("%s [y/N] ", question)
 	line, err := a.answer(func() ([]byte, error) { return a.stdin.ReadBytes('\n') })
 	if err != nil && len(line) == 0 {
 		return fmt.Errorf("reading an answer: %w", err)

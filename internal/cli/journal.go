@@ -521,3 +521,21 @@ func (a *app) auditDisable() *cobra.Command {
 		},
 	}
 }
+
+// since reads a time as people give it: RFC 3339, or how long ago.
+func (a *app) since(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t, nil
+	}
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	d, err := duration(s)
+	if err != nil {
+		return time.Time{}, usageError{fmt.Errorf("%q is no time: use 2026-01-31T10:00:00Z, 2026-01-31, or how long ago, such as 2h or 7d", show.Clean(s)), ""}
+	}
+	return a.Clock.Now().Add(-d), nil
+}
