@@ -150,6 +150,16 @@ func Add(tx storage.Tx, e Entry) error {
 	return write(tx, append(mounts, e))
 }
 
+// CheckFree reports a path that [Add] would refuse as things stand, so that
+// nothing need be made for a mount that cannot be.
+func CheckFree(r storage.Reader, path name.Path) error {
+	mounts, err := Read(r)
+	if err != nil {
+		return err
+	}
+	return free(mounts, path, "")
+}
+
 // Change calls fn with the mount at path, which must not be closing, and keeps
 // what fn made of it. The error is a fault of kind NotFound where there is none.
 func Change(tx storage.Tx, path name.Path, fn func(*Entry) error) error {

@@ -37,6 +37,7 @@ type Table struct {
 	clock   clock.Clock
 	log     *slog.Logger
 	ttl     TTL
+	limits  engine.Limits
 
 	mu    sync.Mutex // guards open
 	open  map[string]*Mounted
@@ -64,6 +65,7 @@ type Parts struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	TTL     TTL
+	Limits  engine.Limits // of what is mounted
 }
 
 // NewTable returns the table of the mounts in the core space.
@@ -73,7 +75,7 @@ func NewTable(c Parts) *Table {
 		kinds[k.Name] = k
 	}
 	return &Table{
-		barrier: c.Barrier, core: c.Core, kinds: kinds, clock: c.Clock, log: c.Log, ttl: c.TTL,
+		barrier: c.Barrier, core: c.Core, kinds: kinds, clock: c.Clock, log: c.Log, ttl: c.TTL, limits: c.Limits.WithDefaults(),
 		cache: fence.NewCache[struct{}, *snapshot](c.Fence, 1),
 		open:  map[string]*Mounted{}, close: map[string]func() error{},
 	}
@@ -258,7 +260,7 @@ func (t *Table) openOne(ctx context.Context, e Entry) (*Mounted, func() error, e
 	}
 	env := engine.Env{
 		Mount: call, Options: options, DefaultTTL: limits.Default, MaxTTL: limits.Max,
-		Clock: t.clock, Log: t.log.With(slog.String("mount", e.Accessor)),
+		Limits: t.limits, Clock: t.clock, Log: t.log.With(slog.String("mount", e.Accessor)),
 	}
 	if !e.Fixed {
 		space, err := t.barrier.Space(ctx, id)

@@ -170,6 +170,8 @@ func checkSegment(seg string) error {
 		return fault.New(fault.Invalid, "a path segment has at most %d bytes", MaxSegment)
 	case seg == "." || seg == "..":
 		return fault.New(fault.Invalid, "a path must not hold '.' or '..' segments")
+	case strings.Contains(seg, `\`):
+		return fault.New(fault.Invalid, "a path must not hold a backslash")
 	}
 	return CheckText(seg)
 }

@@ -227,7 +227,7 @@ func (b branch) one(at string, sudo bool) []op.Op {
 		op.Def[mountPathIn, op.Empty]{
 			Name: "system." + b.noun + ".disable", Verb: op.Delete, Path: at + "/{path...}", Sudo: sudo,
 			Does:  "Remove a mount and everything that it keeps, for ever.",
-			Limit: op.Limit{Time: 90 * time.Second},
+			Limit: op.Limit{Long: true},
 		}.With(b.disable),
 	)
 }
@@ -365,6 +365,9 @@ func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, 
 	if err != nil {
 		return op.Empty{}, err
 	}
+	if err := b.parts.Core.View(ctx, func(r storage.Reader) error { return mount.CheckFree(r, path) }); err != nil {
+		return op.Empty{}, err
+	}
 	// The key comes first: a crash before the mount exists leaves a key that nothing uses.
 	if err := b.parts.Barrier.AddSpace(storage.WithRider(ctx, nil), id); err != nil {
 		return op.Empty{}, fmt.Errorf("making the mount's key: %w", err)
@@ -416,6 +419,9 @@ func (b branch) disable(ctx context.Context, c *op.Call, in mountPathIn) (op.Emp
 	path, err := b.path(in.Path)
 	if err != nil {
 		return op.Empty{}, err
+	}
+	if b.class == mount.Secrets && mount.CheckPath(path) != nil {
+		return op.Empty{}, fault.New(fault.Invalid, "cannot unmount %q", string(path))
 	}
 	var closed mount.Entry
 	err = b.parts.Core.Update(ctx, storage.Locks{Own: []string{mount.Scope}}, func(tx storage.Tx) error {
