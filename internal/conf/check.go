@@ -174,6 +174,10 @@ var refused = map[string]map[string]string{
 	},
 }
 
+// maxSecretWrite bounds the value and the metadata of a secret, so that they
+// fit into one transaction along with what is known of its versions.
+const maxSecretWrite = 832 << 10
+
 var semver = regexp.MustCompile(`^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})(-[0-9A-Za-z.-]{1,64})?(\+[0-9A-Za-z.-]{1,64})?$`)
 
 // check looks at what one field alone does not show.
@@ -225,8 +229,14 @@ func (d *decoder) check(s *Server) {
 	if s.MaxLeaseTTL > 0 && s.DefaultLeaseTTL > s.MaxLeaseTTL {
 		d.bad(d.at("default_lease_ttl"), "default_lease_ttl is longer than max_lease_ttl")
 	}
-	if l := s.Limits; l.BodyUnauthenticated > l.Body || l.Body > l.BodyLarge {
-		d.bad(d.at("limits.body"), "limits: body_unauthenticated, body and body_large must not be in another order than that of their size")
+	if l := s.Limits; l.BodyUnauthenticated > l.Body {
+		d.bad(d.at("limits.body"), "limits: body_unauthenticated is larger than body")
+	}
+	if l := s.Limits; l.SecretBytes+Size(l.MetadataItems)*(l.MetadataBytes+128) > maxSecretWrite {
+		d.bad(d.at("limits.secret_bytes"), "limits: secret_bytes and metadata_items times metadata_bytes are more together than one write takes, %d KiB", maxSecretWrite>>10)
+	}
+	if l := s.Limits; l.RequestTimeout > l.LongRequestTimeout {
+		d.bad(d.at("limits.request_timeout"), "limits: request_timeout is longer than long_request_timeout")
 	}
 	if d.where["keys_dir"].Line != 0 && s.KeysDir != "" && within(s.Storage.Path, s.KeysDir) {
 		d.bad(d.at("keys_dir"), "keys_dir: the keys must be kept apart from the data, outside %s", s.Storage.Path)

@@ -162,8 +162,7 @@ type Telemetry struct {
 
 // Limits bounds requests and what is kept. Every default is a bound that
 // ordinary use does not meet. Where the file says 0 for no bound, the field is
-// negative, as those take it whom it bounds; the two rates that are 0 by
-// default stay so.
+// negative, as those take it whom it bounds; token_rate and global_rate stay 0.
 type Limits struct {
 	Connections       int           `hcl:"connections" default:"20000" min:"1" doc:"Connections at once."`
 	ConnectionsPerIP  int           `hcl:"connections_per_ip" default:"500" min:"1" doc:"Connections at once from one address."`
@@ -172,12 +171,14 @@ type Limits struct {
 	HeaderBytes       Size          `hcl:"header_bytes" default:"32KiB" min:"1024" doc:"Bytes of a request's headers together."`
 	HeaderCount       int           `hcl:"header_count" default:"100" min:"10" doc:"Headers of a request."`
 	HeaderTimeout     time.Duration `hcl:"header_timeout" default:"5s" min:"1" doc:"Time to read a request's headers."`
-	TokenBytes        Size          `hcl:"token_bytes" default:"1KiB" min:"64" doc:"Bytes of a token in a header."`
-	URLBytes          Size          `hcl:"url_bytes" default:"4KiB" min:"256" max:"65536" doc:"Bytes of a request's URL."`
+	TokenBytes        Size          `hcl:"token_bytes" default:"1KiB" min:"64" max:"8192" doc:"Bytes of a token in a header."`
+	BatchTokenBytes   Size          `hcl:"batch_token_bytes" default:"8KiB" min:"64" max:"8192" doc:"Bytes of a batch token in a header."`
+	URLBytes          Size          `hcl:"url_bytes" default:"4KiB" min:"64" max:"65536" doc:"Bytes of a request's URL."`
+	PathSegments      int           `hcl:"path_segments" default:"32" min:"4" max:"32" doc:"Segments of a path below /v1/."`
+	SegmentBytes      Size          `hcl:"segment_bytes" default:"255" min:"16" max:"255" doc:"Bytes of a segment of a path."`
 
 	BodyUnauthenticated Size          `hcl:"body_unauthenticated" default:"64KiB" min:"1024" doc:"Bytes of the body of a request without a token."`
 	Body                Size          `hcl:"body" default:"1MiB" min:"1024" doc:"Bytes of the body of a request."`
-	BodyLarge           Size          `hcl:"body_large" default:"16MiB" min:"1024" doc:"Bytes of the body of a request that carries data to work on."`
 	JSONDepth           int           `hcl:"json_depth" default:"32" min:"4" max:"1000" doc:"How deep JSON objects and lists stand in one another."`
 	JSONTokens          int           `hcl:"json_tokens" default:"10000" min:"100" doc:"Names, values and brackets of a JSON body."`
 	JSONKeyBytes        Size          `hcl:"json_key_bytes" default:"256" min:"16" doc:"Bytes of a name in a JSON body."`
@@ -185,7 +186,7 @@ type Limits struct {
 	BodyRate            Size          `hcl:"body_rate" default:"1KiB" doc:"Bytes a second that a body keeps up after body_grace; 0 is no bound."`
 	BodyGrace           time.Duration `hcl:"body_grace" default:"5s" doc:"Time after which a body must keep up body_rate."`
 	RequestTimeout      time.Duration `hcl:"request_timeout" default:"30s" min:"1" doc:"Time for a request."`
-	LongRequestTimeout  time.Duration `hcl:"long_request_timeout" default:"90s" min:"1" doc:"Time for an operation that takes long."`
+	LongRequestTimeout  time.Duration `hcl:"long_request_timeout" default:"90s" min:"1" doc:"Time for an operation that takes long, such as a search of the audit journal."`
 	WriteTimeout        time.Duration `hcl:"write_timeout" default:"60s" min:"1" doc:"Time to write an answer."`
 	IdleTimeout         time.Duration `hcl:"idle_timeout" default:"60s" min:"1" doc:"Time that a connection may stay idle."`
 
@@ -194,29 +195,24 @@ type Limits struct {
 	HTTP2Resets      int           `hcl:"http2_resets" default:"200" min:"1" doc:"Streams that an HTTP/2 connection may give up in http2_reset_window."`
 	HTTP2ResetWindow time.Duration `hcl:"http2_reset_window" default:"10s" min:"1" doc:"See http2_resets."`
 
-	InFlight          int           `hcl:"in_flight" default:"20000" min:"1" doc:"Requests at once; fewer while they take long."`
-	InFlightTarget    time.Duration `hcl:"in_flight_target" default:"2s" min:"1" doc:"Time of a request that means that there are too many at once."`
-	LoginRate         float64       `hcl:"login_rate" default:"10" min:"0" doc:"Failed logins a second from one address; 0 is no bound."`
-	LoginBurst        int           `hcl:"login_burst" default:"30" min:"1" doc:"Failed logins at once from one address."`
-	AccountFailures   int           `hcl:"account_failures" default:"5" min:"0" doc:"Failed logins for one account before each further one waits; 0 is no bound."`
-	AccountWindow     time.Duration `hcl:"account_window" default:"5m" min:"1" doc:"Time after which the failures of an account are forgotten."`
-	TokenRate         float64       `hcl:"token_rate" default:"0" min:"0" doc:"Requests a second of one token; 0 is no bound."`
-	GlobalRate        float64       `hcl:"global_rate" default:"0" min:"0" doc:"Requests a second; 0 is no bound."`
-	Argon2Concurrency int           `hcl:"argon2_concurrency" default:"0" min:"0" doc:"Passwords hashed at once; 0 is twice the number of cores."`
-	Argon2Queue       time.Duration `hcl:"argon2_queue" default:"100ms" doc:"Time that one more password waits."`
+	InFlight        int           `hcl:"in_flight" default:"20000" min:"1" doc:"Requests at once; fewer while they take long."`
+	InFlightTarget  time.Duration `hcl:"in_flight_target" default:"2s" min:"1" doc:"Time of a request that means that there are too many at once."`
+	LoginRate       float64       `hcl:"login_rate" default:"10" min:"0" doc:"Failed logins a second from one address; 0 is no bound."`
+	LoginBurst      int           `hcl:"login_burst" default:"30" min:"1" doc:"Failed logins at once from one address."`
+	AccountFailures int           `hcl:"account_failures" default:"5" min:"0" doc:"Failed logins for one account before each further one waits; 0 is no bound."`
+	AccountWindow   time.Duration `hcl:"account_window" default:"5m" min:"1" doc:"Time after which the failures of an account are forgotten."`
+	TokenRate       float64       `hcl:"token_rate" default:"0" min:"0" doc:"Requests a second of one token; 0 is no bound."`
+	GlobalRate      float64       `hcl:"global_rate" default:"0" min:"0" doc:"Requests a second; 0 is 50000 for each core."`
+	RefusalRate     float64       `hcl:"refusal_rate" default:"50" min:"0" doc:"Malformed requests a second from one address that are recorded; ten times that at once; 0 is no bound."`
 
-	BatchItems       int  `hcl:"batch_items" default:"128" min:"1" doc:"Items of a request that works on many."`
-	ListPage         int  `hcl:"list_page" default:"1000" min:"1" doc:"Names on a page of a list, where a limit is asked for."`
-	PoliciesPerToken int  `hcl:"policies_per_token" default:"100" min:"1" doc:"Policies of a token."`
-	MetadataItems    int  `hcl:"metadata_items" default:"64" min:"1" doc:"Items of a secret's custom metadata."`
-	MetadataBytes    Size `hcl:"metadata_bytes" default:"512" min:"16" doc:"Bytes of an item of custom metadata."`
+	BatchItems       int  `hcl:"batch_items" default:"128" min:"1" doc:"Items of a request that asks about many, such as the paths of sys/capabilities."`
+	ListPage         int  `hcl:"list_page" default:"1000" min:"1" doc:"Largest limit that a list can be asked for; without one it lists all."`
+	PolicyBytes      Size `hcl:"policy_bytes" default:"64KiB" min:"256" max:"524288" doc:"Bytes of a policy."`
+	PoliciesPerToken int  `hcl:"policies_per_token" default:"100" min:"1" max:"1000" doc:"Policies of a token, beside default."`
+	MetadataItems    int  `hcl:"metadata_items" default:"64" min:"1" max:"256" doc:"Items of the metadata of a secret or a token."`
+	MetadataBytes    Size `hcl:"metadata_bytes" default:"512" min:"16" max:"2048" doc:"Bytes of an item of metadata."`
 	SecretBytes      Size `hcl:"secret_bytes" default:"512KiB" min:"1024" max:"786432" doc:"Bytes of a secret's value."`
 	SecretVersions   int  `hcl:"secret_versions" default:"10" min:"1" max:"1000" doc:"Versions kept of a secret that says nothing else."`
-	LeasesPerMount   int  `hcl:"leases_per_mount" default:"300000" min:"1" doc:"Leases of a mount."`
-	LeasesPerToken   int  `hcl:"leases_per_token" default:"1000" min:"1" doc:"Leases of a token."`
-
-	DialTimeout time.Duration `hcl:"dial_timeout" default:"5s" min:"1" doc:"Time to reach another server."`
-	DialReply   Size          `hcl:"dial_reply" default:"1MiB" min:"1024" doc:"Bytes of another server's answer."`
 }
 
 // unbind makes the zeros that stand for no bound negative.
@@ -229,6 +225,9 @@ func (l *Limits) unbind() {
 	}
 	if l.AccountFailures == 0 {
 		l.AccountFailures = -1
+	}
+	if l.RefusalRate == 0 {
+		l.RefusalRate = -1
 	}
 }
 

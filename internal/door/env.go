@@ -19,8 +19,9 @@ type Env struct {
 	// may take more or less.
 	BodyLimit, OpenLimit int64
 
-	// Timeout bounds a request; 0 stands for 30 s. An operation may take longer.
-	Timeout time.Duration
+	// Timeout bounds a request, LongTimeout one of an operation that takes
+	// long; 0 stands for 30 s and 90 s.
+	Timeout, LongTimeout time.Duration
 
 	// AuditHeaders are the names of the request headers that the audit log may
 	// see, in lower case.

@@ -2,6 +2,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -62,8 +63,40 @@ type Env struct {
 	Options    map[string]string // "version": "2"
 	DefaultTTL time.Duration     // of leases of this mount, system default where the mount has none
 	MaxTTL     time.Duration
+	Limits     Limits
 	Clock      clock.Clock
 	Log        *slog.Logger
+}
+
+// Limits bounds what engines keep and answer. A zero field stands for the default.
+type Limits struct {
+	SecretBytes    int // of a secret's value; 512 KiB
+	SecretVersions int // kept of a secret that says nothing else; 10
+	MetadataItems  int // of a secret's custom metadata; 64
+	MetadataBytes  int // of an item of it; 512
+	ListPage       int // largest limit that a list can be asked for; 1000
+	BatchItems     int // of a request that asks about many; 128
+}
+
+// WithDefaults returns l with its zero fields filled in.
+func (l Limits) WithDefaults() Limits {
+	l.SecretBytes = cmp.Or(l.SecretBytes, 512<<10)
+	l.SecretVersions = cmp.Or(l.SecretVersions, 10)
+	l.MetadataItems = cmp.Or(l.MetadataItems, 64)
+	l.MetadataBytes = cmp.Or(l.MetadataBytes, 512)
+	l.ListPage = cmp.Or(l.ListPage, 1000)
+	l.BatchItems = cmp.Or(l.BatchItems, 128)
+	return l
+}
+
+// Page reports a limit that a list must not be asked for, as a fault of kind
+// Invalid. Zero asks for all. A smaller page than was asked for would pass for
+// the end of the list, so none is given.
+func (l Limits) Page(limit int) error {
+	if limit > l.ListPage {
+		return fault.New(fault.Invalid, "limit is at most %d; without it all is listed", l.ListPage)
+	}
+	return nil
 }
 
 // Instance is one mounted engine. A nil function is something it does not do.

@@ -98,7 +98,7 @@ const (
 // Limit bounds a request; zero fields stand for the listener's defaults.
 type Limit struct {
 	Body int64 // bytes
-	Time time.Duration
+	Long bool  // takes long, and gets the time of such operations
 }
 
 // Def declares one operation. In and Out are structs.

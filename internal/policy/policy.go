@@ -56,7 +56,7 @@ import (
 
 // The bounds of a policy.
 const (
-	MaxText  = 64 << 10 // bytes
+	MaxText  = 512 << 10 // bytes of what can be parsed; see [Config] for what can be kept
 	MaxRules = 2000
 )
 

@@ -40,8 +40,9 @@ const Default name.Name = "default"
 
 // Store keeps policies by their names. Make it with [NewStore].
 type Store struct {
-	core *barrier.Space
-	acls *fence.Cache[string, *ACL]
+	config Config
+	core   *barrier.Space
+	acls   *fence.Cache[string, *ACL]
 
 	// mu guards parsed, the rules of texts. What is in it follows from the
 	// text alone and is never wrong, only unused.
@@ -49,9 +50,17 @@ type Store struct {
 	parsed map[name.Name]*Policy
 }
 
+// Config bounds the policies of a server. Its zero value is good.
+type Config struct {
+	MaxBytes int // of a policy's text that is put or asked about; 0 is 64 KiB
+}
+
 // NewStore returns the policies in the core space of a barrier.
-func NewStore(core *barrier.Space, f *fence.Fence) *Store {
-	return &Store{core: core, acls: fence.NewCache[string, *ACL](f, maxACLs), parsed: map[name.Name]*Policy{}}
+func NewStore(core *barrier.Space, f *fence.Fence, config Config) *Store {
+	if config.MaxBytes <= 0 {
+		config.MaxBytes = 64 << 10
+	}
+	return &Store{config: config, core: core, acls: fence.NewCache[string, *ACL](f, maxACLs), parsed: map[name.Name]*Policy{}}
 }
 
 func scope(n name.Name) string { return "p" + string(n) }
@@ -197,6 +206,15 @@ func (s *Store) List(r storage.Reader, after name.Name, limit int) (out []name.N
 	return out, more, nil
 }
 
+// Parse is the function of that name, for a text that is no longer than a
+// policy may be here.
+func (s *Store) Parse(text string) (*Policy, error) {
+	if most := s.config.MaxBytes; len(text) > most {
+		return nil, fault.New(fault.Invalid, "a policy has at most %d bytes", most)
+	}
+	return Parse(text)
+}
+
 // Put keeps text as the policy of the given name in a transaction of the core
 // space, which owns what [Store.Locks] says. The error is [fault.Invalid] for
 // root and for a text that does not parse.
@@ -204,7 +222,7 @@ func (s *Store) Put(tx storage.Tx, n name.Name, text string) (p *Policy, err err
 	if n == name.Root {
 		return nil, fault.New(fault.Invalid, "cannot update %q policy", n)
 	}
-	if p, err = Parse(text); err != nil {
+	if p, err = s.Parse(text); err != nil {
 		return nil, err
 	}
 	p.Name = n

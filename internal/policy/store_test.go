@@ -41,7 +41,7 @@ func newStore(t testing.TB) kept {
 		t.Fatal(err)
 	}
 	f := fence.New(raw)
-	return kept{policy.NewStore(core, f), core, f}
+	return kept{policy.NewStore(core, f, policy.Config{}), core, f}
 }
 
 func (k kept) put(t testing.TB, n name.Name, text string) {

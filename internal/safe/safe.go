@@ -43,9 +43,6 @@ import (
 	"rotunda.dev/rotunda/internal/storage"
 )
 
-// MaxValue bounds a value, in bytes.
-const MaxValue = 512 << 10
-
 // MaxVersions bounds the versions that a secret keeps.
 const MaxVersions = 1000
 

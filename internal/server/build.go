@@ -35,23 +35,25 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 		return nil, fmt.Errorf("opening the space of tokens: %w", err)
 	}
 	changes := fence.New(b.Raw())
-	policies := policy.NewStore(core, changes)
+	policies := policy.NewStore(core, changes, n.c.Policies)
 	if err := policies.EnsureDefaults(ctx); err != nil {
 		return nil, fmt.Errorf("making the default policy: %w", err)
 	}
 	if err := ensureFixedMounts(ctx, core); err != nil {
 		return nil, err
 	}
-	kept := token.NewStore(b, tokenSpace, changes, n.c.Clock, token.Config{DefaultTTL: n.c.TTL.Default, MaxTTL: n.c.TTL.Max, Log: n.c.Log})
+	bounds := n.c.Tokens
+	bounds.DefaultTTL, bounds.MaxTTL, bounds.Log = n.c.TTL.Default, n.c.TTL.Max, n.c.Log
+	kept := token.NewStore(b, tokenSpace, changes, n.c.Clock, bounds)
 	hasher := audit.NewHasher(func(parts ...[]byte) [32]byte { return b.MAC(barrier.ForAudit, parts...) })
 	background := newBackground(n.c.Log)
 	parts := &system.Parts{
 		Info: n.c.Info, Gate: n.gate, Barrier: b, Core: core, Fence: changes, Policies: policies, Tokens: kept,
-		Journal: n.journal, Hasher: hasher, Clock: n.c.Clock, Log: n.c.Log,
+		Journal: n.journal, Hasher: hasher, Clock: n.c.Clock, Log: n.c.Log, Limits: n.c.Engines,
 		Describe: n.front.describe, Measure: n.metrics.Text,
 	}
 	parts.Mounts = mount.NewTable(mount.Parts{
-		Barrier: b, Core: core, Fence: changes, Clock: n.c.Clock, Log: n.c.Log, TTL: n.c.TTL,
+		Barrier: b, Core: core, Fence: changes, Clock: n.c.Clock, Log: n.c.Log, TTL: n.c.TTL, Limits: n.c.Engines,
 		Kinds: append(slices.Clone(builtin.Engines), system.Kind(parts), tokens.Kind(kept, policies), cubbyhole.Kind(kept)),
 	})
 	unmounting := make(chan struct{}, 1)

@@ -20,13 +20,16 @@ import (
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/door/vault"
+	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/engine/system"
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/memory"
 	"rotunda.dev/rotunda/internal/metrics"
 	"rotunda.dev/rotunda/internal/mount"
+	"rotunda.dev/rotunda/internal/policy"
 	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/token"
 )
 
 // Config is what a node is made of.
@@ -40,6 +43,10 @@ type Config struct {
 	Info system.Info
 	TTL  mount.TTL
 	Door DoorConfig
+
+	Engines  engine.Limits
+	Policies policy.Config
+	Tokens   token.Config // its bounds; the rest is of this Config
 
 	MaxSize int64 // bytes to which the store may grow; 0 is no bound
 
@@ -64,7 +71,7 @@ type AuditConfig struct {
 type DoorConfig struct {
 	Guard                door.GuardConfig
 	BodyLimit, OpenLimit int64
-	Timeout              time.Duration
+	Timeout, LongTimeout time.Duration
 }
 
 // Listener is an address that a node answers at.
@@ -72,8 +79,9 @@ type Listener struct {
 	Network, Address string      // "tcp", "127.0.0.1:8200"
 	TLS              *listen.TLS // nil for plain HTTP on loopback and unix sockets
 	Limits           listen.Limits
-	BodyLimit        int64 // of requests here; 0 for the node's
-	OpenMetrics      bool  // sys/metrics needs no token here
+	BodyLimit        int64         // of requests here; 0 for the node's
+	MaxTime          time.Duration // of requests here; 0 for the node's
+	OpenMetrics      bool          // sys/metrics needs no token here
 	Socket           Socket
 }
 
@@ -135,13 +143,19 @@ func (c Config) journalConfig() audit.Config {
 
 // handler returns what answers at l: the Vault dialect, which all listeners share but for their bounds.
 func (n *Node) handler(l Listener) http.Handler {
-	body := n.c.Door.BodyLimit
+	d := n.c.Door
 	if l.BodyLimit > 0 {
-		body = l.BodyLimit
+		d.BodyLimit = l.BodyLimit
+		if d.OpenLimit > 0 {
+			d.OpenLimit = min(d.OpenLimit, l.BodyLimit)
+		}
+	}
+	if l.MaxTime > 0 {
+		d.Timeout, d.LongTimeout = min(d.Timeout, l.MaxTime), min(d.LongTimeout, l.MaxTime)
 	}
 	h := vault.Dialect.New(door.Env{
 		Handler: n.front, Clock: n.c.Clock, Log: n.c.Log, Guard: n.guard,
-		BodyLimit: body, OpenLimit: n.c.Door.OpenLimit, Timeout: n.c.Door.Timeout, AuditHeaders: n.c.Audit.Headers,
+		BodyLimit: d.BodyLimit, OpenLimit: d.OpenLimit, Timeout: d.Timeout, LongTimeout: d.LongTimeout, AuditHeaders: n.c.Audit.Headers,
 		Observe: n.metrics.Answered,
 	})
 	if l.OpenMetrics {

@@ -19,14 +19,17 @@ import (
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/conf"
 	"rotunda.dev/rotunda/internal/door"
+	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/localca"
 	"rotunda.dev/rotunda/internal/mount"
+	"rotunda.dev/rotunda/internal/policy"
 	"rotunda.dev/rotunda/internal/seal/age"
 	"rotunda.dev/rotunda/internal/seal/keyfile"
 	"rotunda.dev/rotunda/internal/seal/passphrase"
 	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/token"
 )
 
 // serve runs a node by a configuration file, or only checks the file.
@@ -127,12 +130,18 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
 			SegmentBytes: int64(config.Journal.SegmentSize), SegmentAge: config.Journal.SegmentAge,
 		},
+		Engines: engine.Limits{
+			SecretBytes: int(l.SecretBytes), SecretVersions: l.SecretVersions, MetadataItems: l.MetadataItems, MetadataBytes: int(l.MetadataBytes),
+			ListPage: l.ListPage, BatchItems: l.BatchItems,
+		},
+		Policies: policy.Config{MaxBytes: int(l.PolicyBytes)},
+		Tokens:   token.Config{Policies: l.PoliciesPerToken, MetadataItems: l.MetadataItems, MetadataBytes: int(l.MetadataBytes)},
 		Door: DoorConfig{
 			Guard: door.GuardConfig{
 				InFlight: l.InFlight, Target: l.InFlightTarget, LoginRate: l.LoginRate, LoginBurst: l.LoginBurst,
 				AccountFailures: l.AccountFailures, AccountWindow: l.AccountWindow,
 			},
-			BodyLimit: int64(l.Body), OpenLimit: int64(l.BodyUnauthenticated), Timeout: l.RequestTimeout,
+			BodyLimit: int64(l.Body), OpenLimit: int64(l.BodyUnauthenticated), Timeout: l.RequestTimeout, LongTimeout: l.LongRequestTimeout,
 		},
 	}, nil
 }
@@ -210,7 +219,7 @@ func listenersOf(config conf.Server, keys string) (all []Listener, certificates 
 		if x.MaxRequestDuration > 0 {
 			longest = x.MaxRequestDuration
 		}
-		out := Listener{Network: x.Kind, Address: x.Address, BodyLimit: int64(x.MaxRequestSize), OpenMetrics: x.Telemetry.UnauthenticatedMetricsAccess || config.Telemetry.UnauthenticatedMetricsAccess, Socket: Socket{x.SocketMode, x.SocketUser, x.SocketGroup}, Limits: listen.Limits{
+		out := Listener{Network: x.Kind, Address: x.Address, BodyLimit: int64(x.MaxRequestSize), MaxTime: longest, OpenMetrics: x.Telemetry.UnauthenticatedMetricsAccess || config.Telemetry.UnauthenticatedMetricsAccess, Socket: Socket{x.SocketMode, x.SocketUser, x.SocketGroup}, Limits: listen.Limits{
 			Connections: l.Connections, PerIP: l.ConnectionsPerIP, Handshake: l.HandshakeTimeout, ReadHeader: l.HeaderTimeout,
 			HeaderBytes: int(l.HeaderBytes), HeaderCount: l.HeaderCount, BodyRead: l.BodyTimeout, BodyGrace: l.BodyGrace, BodyRate: int(l.BodyRate),
 			Write: l.WriteTimeout, Idle: l.IdleTimeout, LongestRequest: longest, Streams: l.HTTP2Streams, WindowBytes: int(l.HTTP2Window),

@@ -156,7 +156,7 @@ func (s *Store) draft(c *op.Call, parent *Entry, role *Role, ask Request, now ti
 		Parent: parent.ID, Path: "auth/token/" + ask.Path, DisplayName: "token", NumUses: ask.NumUses, Meta: ask.Meta,
 		Created: now.Truncate(time.Second), Renewable: ask.Renewable == nil || *ask.Renewable,
 	}
-	if err := checkMeta(ask.Meta); err != nil {
+	if err := s.config.checkMeta(ask.Meta); err != nil {
 		return nil, err
 	}
 	if ask.NumUses < 0 {
@@ -196,7 +196,7 @@ func (s *Store) draft(c *op.Call, parent *Entry, role *Role, ask Request, now ti
 		}
 	}
 	var err error
-	if e.Policies, err = policies(parent, role, ask); err != nil {
+	if e.Policies, err = s.config.policies(parent, role, ask); err != nil {
 		return nil, err
 	}
 	if e.Root() && e.Kind == Batch {
@@ -237,13 +237,13 @@ func (s *Store) draft(c *op.Call, parent *Entry, role *Role, ask Request, now ti
 // notDisplayed is what display names have a dash for.
 var notDisplayed = regexp.MustCompile("[^a-zA-Z0-9-]")
 
-func checkMeta(m map[string]string) error {
-	if len(m) > maxMeta {
-		return fault.New(fault.Invalid, "metadata has at most %d entries", maxMeta)
+func (c *Config) checkMeta(m map[string]string) error {
+	if len(m) > c.MetadataItems {
+		return fault.New(fault.Invalid, "metadata has at most %d entries", c.MetadataItems)
 	}
 	for k, v := range m {
-		if k == "" || len(k) > maxMetaText || len(v) > maxMetaText {
-			return fault.New(fault.Invalid, "metadata has keys and values of at most %d bytes", maxMetaText)
+		if most := c.MetadataBytes; k == "" || len(k) > most || len(v) > most {
+			return fault.New(fault.Invalid, "metadata has keys and values of at most %d bytes", most)
 		}
 	}
 	return nil
@@ -303,9 +303,9 @@ const defaultPolicy name.Name = "default"
 // policies decides which policies a token has. A token that is created without
 // a role that says otherwise has no more than its parent, unless the caller
 // has sudo; and root comes from a holder of root only.
-func policies(parent *Entry, role *Role, ask Request) ([]name.Name, error) {
-	if len(ask.Policies) > maxItems {
-		return nil, fault.New(fault.Invalid, "a token has at most %d policies", maxItems)
+func (c *Config) policies(parent *Entry, role *Role, ask Request) ([]name.Name, error) {
+	if len(ask.Policies) > c.Policies {
+		return nil, c.tooMany()
 	}
 	noDefault := ask.NoDefault || role != nil && role.NoDefaultPolicy
 	var out []name.Name
@@ -331,6 +331,9 @@ func policies(parent *Entry, role *Role, ask Request) ([]name.Name, error) {
 	if noDefault {
 		out = slices.DeleteFunc(out, func(p name.Name) bool { return p == defaultPolicy })
 	}
+	if c.exceeded(out) {
+		return nil, c.tooMany()
+	}
 	if slices.Contains(out, wrappingPolicy) {
 		return nil, fault.New(fault.Invalid, "cannot assign policy %q", wrappingPolicy)
 	}
@@ -338,6 +341,16 @@ func policies(parent *Entry, role *Role, ask Request) ([]name.Name, error) {
 		return nil, fault.New(fault.Invalid, "root tokens may not be created without parent token being root")
 	}
 	return out, nil
+}
+
+func (c *Config) tooMany() error {
+	return fault.New(fault.Invalid, "a token has at most %d policies", c.Policies)
+}
+
+// exceeded reports whether the policies, each of which is in the list once, are
+// too many for a token.
+func (c *Config) exceeded(list []name.Name) bool {
+	return len(list) > c.Policies+1 || len(list) > c.Policies && !slices.Contains(list, defaultPolicy)
 }
 
 // sorted returns the policies in order, each once, with default where it is
@@ -547,7 +560,7 @@ func (s *Store) IssueTx(tx storage.Tx, now time.Time, spec Spec) (op.Grant, erro
 	if spec.Batch {
 		e.Kind = Batch
 	}
-	if err := checkMeta(spec.Meta); err != nil {
+	if err := s.config.checkMeta(spec.Meta); err != nil {
 		return op.Grant{}, err
 	}
 	var err error
@@ -555,7 +568,7 @@ func (s *Store) IssueTx(tx storage.Tx, now time.Time, spec Spec) (op.Grant, erro
 		return op.Grant{}, err
 	}
 	switch {
-	case len(e.Policies) > maxItems, spec.NumUses < 0, spec.Batch && (spec.NumUses > 0 || e.Period > 0 || e.Root()):
+	case s.config.exceeded(e.Policies), spec.NumUses < 0, spec.Batch && (spec.NumUses > 0 || e.Period > 0 || e.Root()):
 		return op.Grant{}, fault.New(fault.Invalid, "a token cannot be as it is asked")
 	case spec.Forever && (!e.Root() || e.NumUses > 0):
 		return op.Grant{}, errors.New("token: only a root token can live forever")

@@ -46,11 +46,9 @@ type Role struct {
 }
 
 const (
-	maxRoles    = 10_000
-	maxGlob     = 256 // bytes
-	maxItems    = 100 // of a list in a role or a token
-	maxMeta     = 64
-	maxMetaText = 512
+	maxRoles = 10_000
+	maxGlob  = 256 // bytes
+	maxItems = 100 // of a list in a role
 )
 
 // Validate reports what is wrong with r, as a fault of kind Invalid.

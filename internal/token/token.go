@@ -29,6 +29,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -54,6 +55,10 @@ type Config struct {
 	MaxTTL     time.Duration // of every token that is not periodic; 0 is 768 h
 	RootTTL    time.Duration // longest life of a root token that a request makes; 0 is 1 h
 	Cached     int           // entries kept in memory; 0 is 50,000
+
+	Policies      int // of a token, beside default; 0 is 100
+	MetadataItems int // of a token; 0 is 64
+	MetadataBytes int // of an item of a token's metadata; 0 is 512
 
 	// Gone is told of a token that has ended, before the last of its rows is
 	// removed, and again if it fails: to end what was lent to the token. Nil
@@ -113,6 +118,9 @@ func NewStore(b *barrier.Barrier, space *barrier.Space, f *fence.Fence, c clock.
 	if config.Cached <= 0 {
 		config.Cached = 50_000
 	}
+	config.Policies = cmp.Or(max(config.Policies, 0), 100)
+	config.MetadataItems = cmp.Or(max(config.MetadataItems, 0), 64)
+	config.MetadataBytes = cmp.Or(max(config.MetadataBytes, 0), 512)
 	s := &Store{
 		barrier: b, space: space, fence: f, config: config,
 		cache:  fence.NewCache[lookup, *line](f, config.Cached),

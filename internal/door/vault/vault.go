@@ -36,6 +36,7 @@ const (
 	defaultBody    = 1 << 20
 	defaultOpen    = 64 << 10
 	defaultTimeout = 30 * time.Second
+	defaultLong    = 90 * time.Second
 )
 
 // New returns the handler of everything below /v1/, and of /livez and /readyz.
@@ -48,6 +49,9 @@ func New(env door.Env) http.Handler {
 	}
 	if env.Timeout <= 0 {
 		env.Timeout = defaultTimeout
+	}
+	if env.LongTimeout <= 0 {
+		env.LongTimeout = max(env.Timeout, defaultLong)
 	}
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)
@@ -157,8 +161,8 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 		return h.fail(w, q, err)
 	}
 	limit := h.env.Timeout
-	if q.op.Limit.Time > 0 {
-		limit = q.op.Limit.Time
+	if q.op.Limit.Long {
+		limit = h.env.LongTimeout
 	}
 	if !q.op.Stream {
 		var stop context.CancelFunc

@@ -26,19 +26,17 @@ import (
 	"rotunda.dev/rotunda/internal/token"
 )
 
-// The bounds of a cubbyhole.
-const (
-	MaxEntries = 256
-	MaxValue   = 512 << 10 // bytes of an entry
-)
+// MaxEntries bounds the entries of a cubbyhole. How large each may be is
+// bounded as the value of a secret is.
+const MaxEntries = 256
 
 // Kind returns the engine over the tokens of store, in whose space it keeps
 // everything.
 func Kind(store *token.Store) engine.Kind {
 	return engine.Kind{
 		Name: "cubbyhole", Does: "Keeps a few secrets for one token, and ends with it.", Fixed: true,
-		Open: func(context.Context, engine.Env) (engine.Instance, error) {
-			return engine.Instance{Ops: ops(store)}, nil
+		Open: func(_ context.Context, env engine.Env) (engine.Instance, error) {
+			return engine.Instance{Ops: ops(store, env.Limits.WithDefaults())}, nil
 		},
 	}
 }
@@ -78,8 +76,6 @@ func (in WriteIn) Validate() error {
 		return fault.New(fault.Invalid, "missing data fields")
 	case b.Kind() != '{':
 		return fault.New(fault.Invalid, "data must be a JSON object")
-	case len(b) > MaxValue:
-		return fault.New(fault.TooLarge, "an entry of a cubbyhole has at most %d bytes", MaxValue)
 	}
 	return nil
 }
@@ -109,10 +105,13 @@ var List = op.Def[DirIn, ListOut]{
 	Name: "cubbyhole.list", Verb: op.List, Path: "{path...}", Does: "List names in the caller's own cubbyhole.",
 }
 
-type cubbyholes struct{ tokens *token.Store }
+type cubbyholes struct {
+	tokens *token.Store
+	limits engine.Limits
+}
 
-func ops(store *token.Store) []op.Op {
-	h := &cubbyholes{store}
+func ops(store *token.Store, limits engine.Limits) []op.Op {
+	h := &cubbyholes{store, limits}
 	space := store.Space()
 	return []op.Op{
 		Read.With(h.read),
@@ -202,6 +201,9 @@ func count(r storage.Reader, c *op.Call) (n uint32, key storage.Key, err error) 
 func (h *cubbyholes) write(tx storage.Tx, c *op.Call, in WriteIn) (op.Empty, error) {
 	if err := owner(c); err != nil {
 		return op.Empty{}, err
+	}
+	if most := h.limits.SecretBytes; len(in.Data.Reveal()) > most {
+		return op.Empty{}, fault.New(fault.TooLarge, "an entry of a cubbyhole has at most %d bytes", most)
 	}
 	if err := h.tokens.Check(tx, c.Caller.Cubby); err != nil {
 		return op.Empty{}, err

@@ -16,9 +16,6 @@ import (
 	"rotunda.dev/rotunda/internal/wire"
 )
 
-// defaultVersions is how many versions a secret keeps where nobody says.
-const defaultVersions = 10
-
 // The configuration of a mount is one row, JSON; it is not there until someone
 // writes it.
 const (
@@ -56,15 +53,15 @@ func readConfig(r storage.Reader) (*config, error) {
 	return &c, nil
 }
 
-// keep returns how many versions x keeps.
-func (c *config) keep(x *safe.Secret) int {
+// keep returns how many versions x keeps, by default where nobody says.
+func (c *config) keep(x *safe.Secret, byDefault int) int {
 	switch {
 	case x.Settings.MaxVersions > 0:
 		return x.Settings.MaxVersions
 	case c.MaxVersions > 0:
 		return c.MaxVersions
 	}
-	return defaultVersions
+	return byDefault
 }
 
 // deletion returns when a version of x that is made now will be deleted, by
@@ -93,7 +90,7 @@ var ReadConfig = op.Def[op.Nothing, ConfigOut]{
 type ConfigOut struct {
 	CASRequired        bool   `json:"cas_required" doc:"Whether every write must say which version it replaces."`
 	DeleteVersionAfter string `json:"delete_version_after" audit:"clear" doc:"Time after which a version is deleted; 0s is never."`
-	MaxVersions        int    `json:"max_versions" doc:"How many versions a secret keeps; 0 is 10."`
+	MaxVersions        int    `json:"max_versions" doc:"How many versions a secret keeps; 0 is as the server says, 10 unless it is configured otherwise."`
 }
 
 func (m *mounted) readConfig(ctx context.Context, _ *op.Call, _ op.Nothing) (ConfigOut, error) {
@@ -120,7 +117,7 @@ var WriteConfig = op.Def[ConfigIn, op.Empty]{
 type ConfigIn struct {
 	CASRequired        *bool     `json:"cas_required" doc:"Whether every write must say which version it replaces."`
 	DeleteVersionAfter *Lifetime `json:"delete_version_after" doc:"Time after which a version is deleted; 0s is never, -1s is never and no secret can say otherwise."`
-	MaxVersions        *int      `json:"max_versions" doc:"How many versions a secret keeps, at most 1000; 0 is 10."`
+	MaxVersions        *int      `json:"max_versions" doc:"How many versions a secret keeps, at most 1000; 0 is as the server says, 10 unless it is configured otherwise."`
 }
 
 // Validate reports a request that can never be right.

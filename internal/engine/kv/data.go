@@ -133,14 +133,16 @@ func checkData(j secret.JSON) error {
 		return fault.New(fault.Invalid, "no data provided")
 	case b.Kind() != '{':
 		return fault.New(fault.Invalid, "data must be a JSON object")
-	case len(b) > safe.MaxValue:
-		return errTooLarge()
 	}
 	return nil
 }
 
-func errTooLarge() error {
-	return fault.New(fault.TooLarge, "the data of a secret has at most %d bytes", safe.MaxValue)
+// checkSize reports a value that is larger than the server keeps.
+func (m *mounted) checkSize(object []byte) error {
+	if most := m.env.Limits.SecretBytes; len(object) > most {
+		return fault.New(fault.TooLarge, "the data of a secret has at most %d bytes", most)
+	}
+	return nil
 }
 
 // Options are the conditions of a write.
@@ -236,12 +238,15 @@ func (m *mounted) write(tx storage.Tx, c *op.Call, in WriteIn) (VersionOut, erro
 
 // add makes a new version of x, current at once, and keeps x.
 func (m *mounted) add(tx storage.Tx, conf *config, x *safe.Secret, object []byte, at time.Time) (VersionOut, error) {
+	if err := m.checkSize(object); err != nil {
+		return VersionOut{}, err
+	}
 	v, err := m.safe.Add(tx, x, safe.Draft{Kind: safe.JSON, Value: object, DeletedAt: conf.deletion(x, at)}, at)
 	if err != nil {
 		return VersionOut{}, err
 	}
 	out := versionOut(x, v)
-	x.Prune(conf.keep(x))
+	x.Prune(conf.keep(x, m.env.Limits.SecretVersions))
 	return out, m.safe.Save(tx, x)
 }
 
@@ -287,9 +292,6 @@ func (m *mounted) patch(tx storage.Tx, c *op.Call, in PatchIn) (VersionOut, erro
 	merged, err := merge(was.Reveal(), in.Data.Reveal())
 	if err != nil {
 		return VersionOut{}, err
-	}
-	if len(merged) > safe.MaxValue {
-		return VersionOut{}, errTooLarge()
 	}
 	return m.add(tx, conf, x, merged, c.Time)
 }

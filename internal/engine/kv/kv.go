@@ -70,6 +70,7 @@ func open(_ context.Context, env engine.Env) (engine.Instance, error) {
 	if err := check(env.Options); err != nil {
 		return engine.Instance{}, fmt.Errorf("opening a kv mount: %w", err)
 	}
+	env.Limits = env.Limits.WithDefaults()
 	m := &mounted{env: env, safe: safe.New(env.Values), filter: env.Options[optionListFilter] == "true"}
 	ops := m.ops1()
 	if env.Options[optionVersion] == "2" {

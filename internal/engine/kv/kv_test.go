@@ -110,7 +110,10 @@ func wantSame(t testing.TB, what string, got, want any) {
 
 func ptr[T any](v T) *T { return &v }
 
-const day = 24 * time.Hour
+const (
+	day      = 24 * time.Hour
+	maxValue = 512 << 10
+)
 
 // A secret is written, read, changed, deleted, recovered and destroyed.
 func TestLifeOfASecret(t *testing.T) {
@@ -221,7 +224,7 @@ func TestRefused(t *testing.T) {
 		{"no path", func() error { _, err := m.write("", "{}", kv.Options{}); return err }, fault.Invalid, "missing path"},
 		{"no path to read", func() error { _, _, err := m.read("", 0); return err }, fault.Invalid, "missing path"},
 		{"too much", func() error {
-			_, err := m.write("a", `{"x":"`+strings.Repeat("x", safe.MaxValue)+`"}`, kv.Options{})
+			_, err := m.write("a", `{"x":"`+strings.Repeat("x", maxValue)+`"}`, kv.Options{})
 			return err
 		}, fault.TooLarge, "the data of a secret has at most 524288 bytes"},
 		{"null patch", func() error { _, err := m.patch("a", "null", kv.Options{}); return err }, fault.Invalid, "no data provided"},
@@ -587,7 +590,7 @@ func TestLargest(t *testing.T) {
 	for n := range safe.MaxVersions + 5 {
 		m.mustWrite("a", fmt.Sprintf(`{"n":%d}`, n+1))
 	}
-	big := `{"x":"` + strings.Repeat("x", safe.MaxValue-8) + `"}`
+	big := `{"x":"` + strings.Repeat("x", maxValue-8) + `"}`
 	m.mustWrite("a", big)
 	data, _, err := m.read("a", 0)
 	m.ok(err)

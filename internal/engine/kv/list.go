@@ -13,13 +13,11 @@ import (
 )
 
 // The bounds of a filtered list: names that are looked at for one that is
-// asked for, names that are asked for where nobody says, and a page of a
-// directory.
+// asked for, and a page of a directory. Where nobody says how many names are
+// asked for, it is the server's page.
 const (
-	filterFactor  = 10
-	filterDefault = 1000
-	pageNames     = 512
-	maxDetailed   = 1000
+	filterFactor = 10
+	pageNames    = 512
 )
 
 // List lists the names in a directory, in the order of their bytes. The names
@@ -77,12 +75,15 @@ func (m *mounted) list(ctx context.Context, c *op.Call, in ListIn) (ListOut, err
 // listNames lists a directory; may says of a name in it and its path whether
 // the caller may see it.
 func (m *mounted) listNames(ctx context.Context, c *op.Call, in ListIn, may func(name, path string) bool) (ListOut, error) {
+	if err := m.env.Limits.Page(in.Limit); err != nil {
+		return ListOut{}, err
+	}
 	dir := dirOf(in.Path)
 	var out ListOut
 	err := m.env.Store.View(ctx, func(r storage.Reader) error {
 		var err error
 		if m.filter || in.Filter {
-			out, err = filtered(r, c, dir, in, may)
+			out, err = filtered(r, c, dir, in, m.env.Limits.ListPage, may)
 			return err
 		}
 		out.Keys, _, err = directory.List(r, dir, in.After, in.Limit)
@@ -103,14 +104,14 @@ func (m *mounted) listNames(ctx context.Context, c *op.Call, in ListIn, may func
 	return out, nil
 }
 
-func filtered(r storage.Reader, c *op.Call, dir string, in ListIn, may func(name, path string) bool) (ListOut, error) {
+func filtered(r storage.Reader, c *op.Call, dir string, in ListIn, page int, may func(name, path string) bool) (ListOut, error) {
 	var out ListOut
 	if c.May == nil {
 		return out, nil
 	}
 	limit := in.Limit
 	if limit == 0 {
-		limit = filterDefault
+		limit = page
 	}
 	after := in.After
 	for left := filterFactor * limit; left > 0; {
@@ -148,17 +149,20 @@ var ListDetailed = op.Def[ListIn, DetailedOut]{
 
 // DetailedOut is names in a directory and what is known of them.
 type DetailedOut struct {
-	Keys    []string               `json:"keys" doc:"The names, in the order of their bytes; at most 1000."`
+	Keys    []string               `json:"keys" doc:"The names, in the order of their bytes; at most as many as a page of the server has."`
 	KeyInfo map[string]MetadataOut `json:"key_info" doc:"What is known of each secret, by its name, where the caller may read it."`
 	Next    string                 `json:"next,omitzero" doc:"Where the list stopped: send it as after to go on."`
 }
 
 func (m *mounted) listDetailed(ctx context.Context, c *op.Call, in ListIn) (DetailedOut, error) {
 	out := DetailedOut{KeyInfo: map[string]MetadataOut{}}
+	if err := m.env.Limits.Page(in.Limit); err != nil {
+		return DetailedOut{}, err
+	}
 	dir := dirOf(in.Path)
 	limit := in.Limit
-	if limit == 0 || limit > maxDetailed {
-		limit = maxDetailed
+	if limit == 0 {
+		limit = m.env.Limits.ListPage
 	}
 	err := m.env.Store.View(ctx, func(r storage.Reader) error {
 		names, more, err := directory.List(r, dir, in.After, limit)

@@ -19,12 +19,8 @@ import (
 	"rotunda.dev/rotunda/internal/wire"
 )
 
-// The bounds of custom metadata: entries, and bytes of a key and a value.
-const (
-	maxCustom      = 64
-	maxCustomKey   = 128
-	maxCustomValue = 512
-)
+// maxCustomKey bounds a key of custom metadata, in bytes.
+const maxCustomKey = 128
 
 // ReadMetadata reads what is known of a secret and its versions.
 var ReadMetadata = op.Def[PathIn, MetadataOut]{
@@ -94,7 +90,7 @@ var WriteMetadata = op.Def[MetadataIn, op.Empty]{
 type MetadataIn struct {
 	Path               string    `path:"path" doc:"Path of the secret."`
 	CASRequired        *bool     `json:"cas_required" doc:"Whether every write must say which version it replaces."`
-	CustomMetadata     *wire.Map `json:"custom_metadata" doc:"What to note about the secret: up to 64 texts under keys."`
+	CustomMetadata     *wire.Map `json:"custom_metadata" doc:"What to note about the secret: texts under keys."`
 	DeleteVersionAfter *Lifetime `json:"delete_version_after" doc:"Time after which a version is deleted; 0s is as the mount says."`
 	MaxVersions        *int      `json:"max_versions" doc:"How many versions are kept, at most 1000; 0 is as the mount says."`
 }
@@ -104,13 +100,7 @@ func (in MetadataIn) Validate() error {
 	if err := checkPath(in.Path); err != nil {
 		return err
 	}
-	if err := checkSettings(in.MaxVersions, in.DeleteVersionAfter); err != nil {
-		return err
-	}
-	if in.CustomMetadata == nil {
-		return nil
-	}
-	return checkCustom(*in.CustomMetadata)
+	return checkSettings(in.MaxVersions, in.DeleteVersionAfter)
 }
 
 func checkSettings(maxVersions *int, after *Lifetime) error {
@@ -120,12 +110,14 @@ func checkSettings(maxVersions *int, after *Lifetime) error {
 	return checkMaxVersions(maxVersions)
 }
 
-func checkCustom(m map[string]string) error {
-	if len(m) > maxCustom {
-		return fault.New(fault.Invalid, "custom_metadata validation failed: payload must contain at most %d keys, provided %d", maxCustom, len(m))
+// checkCustom reports custom metadata that is more than the server keeps.
+func (m *mounted) checkCustom(custom map[string]string) error {
+	maxCustom, maxCustomValue := m.env.Limits.MetadataItems, m.env.Limits.MetadataBytes
+	if len(custom) > maxCustom {
+		return fault.New(fault.Invalid, "custom_metadata validation failed: payload must contain at most %d keys, provided %d", maxCustom, len(custom))
 	}
-	for _, k := range wire.Map(m).Keys() {
-		v := m[k]
+	for _, k := range wire.Map(custom).Keys() {
+		v := custom[k]
 		switch {
 		case k == "" || len(k) > maxCustomKey:
 			return fault.New(fault.Invalid, "custom_metadata validation failed: length of key %q is %d but must be 0 < len(key) <= %d", k, len(k), maxCustomKey)
@@ -169,6 +161,9 @@ func (m *mounted) writeMetadata(tx storage.Tx, c *op.Call, in MetadataIn) (op.Em
 	}
 	set(c, conf, x, in.CASRequired, in.DeleteVersionAfter, in.MaxVersions)
 	if in.CustomMetadata != nil {
+		if err := m.checkCustom(*in.CustomMetadata); err != nil {
+			return op.Empty{}, err
+		}
 		x.Custom = nonEmpty(*in.CustomMetadata)
 	}
 	return op.Empty{}, m.safe.Save(tx, x)
@@ -268,10 +263,7 @@ func (in MetadataPatchIn) Validate() error {
 	if err := checkPath(in.Path); err != nil {
 		return err
 	}
-	if err := checkSettings(in.MaxVersions, in.DeleteVersionAfter); err != nil {
-		return err
-	}
-	return checkCustom(in.CustomMetadata.Set)
+	return checkSettings(in.MaxVersions, in.DeleteVersionAfter)
 }
 
 func metadataPatchLocks(_ *op.Call, in MetadataPatchIn) storage.Locks { return locks(in.Path) }
@@ -287,7 +279,7 @@ func (m *mounted) patchMetadata(tx storage.Tx, c *op.Call, in MetadataPatchIn) (
 	}
 	set(c, conf, x, in.CASRequired, in.DeleteVersionAfter, in.MaxVersions)
 	x.Custom = in.CustomMetadata.apply(x.Custom)
-	if err := checkCustom(x.Custom); err != nil {
+	if err := m.checkCustom(x.Custom); err != nil {
 		return op.Empty{}, err
 	}
 	return op.Empty{}, m.safe.Save(tx, x)

@@ -100,8 +100,6 @@ func (in WriteIn1) Validate() error {
 		return fault.New(fault.Invalid, "missing data fields")
 	case b.Kind() != '{':
 		return fault.New(fault.Invalid, "data must be a JSON object")
-	case len(b) > safe.MaxValue:
-		return errTooLarge()
 	case isEmpty(b):
 		return fault.New(fault.Invalid, "missing data fields")
 	}
@@ -115,6 +113,9 @@ func (m *mounted) writeExists1(r storage.Reader, _ *op.Call, in WriteIn1) (bool,
 }
 
 func (m *mounted) write1(tx storage.Tx, c *op.Call, in WriteIn1) (op.Empty, error) {
+	if err := m.checkSize(in.Data.Reveal()); err != nil {
+		return op.Empty{}, err
+	}
 	x, err := m.safe.FindOrMake(tx, in.Path, c.Time)
 	if err != nil {
 		return op.Empty{}, err

@@ -230,10 +230,10 @@ func auditOps(p Parts) []op.Op {
 			Name: "system.audit-journal", Verb: op.Read, Path: "audit-journal", Sudo: true, Does: "Say what the audit journal holds.",
 		}.With(a.journal),
 		op.Def[searchIn, searchOut]{
-			Name: searchName, Verb: op.Read, Path: "audit-journal/search", Sudo: true, Limit: op.Limit{Time: time.Minute}, Does: "Search the audit journal.",
+			Name: searchName, Verb: op.Read, Path: "audit-journal/search", Sudo: true, Limit: op.Limit{Long: true}, Does: "Search the audit journal.",
 		}.With(a.search),
 		op.Def[op.Nothing, verifyOut]{
-			Name: "system.audit-journal.verify", Verb: op.Read, Path: "audit-journal/verify", Sudo: true, Limit: op.Limit{Time: time.Hour},
+			Name: "system.audit-journal.verify", Verb: op.Read, Path: "audit-journal/verify", Sudo: true, Limit: op.Limit{Long: true},
 			Does: "Read the whole audit journal and say whether anything in it was changed.",
 		}.With(a.verify),
 	}

@@ -20,9 +20,6 @@ import (
 	"rotunda.dev/rotunda/internal/wire"
 )
 
-// maxPaths bounds how many paths one request asks about.
-const maxPaths = 128
-
 // CapabilitiesIn asks what a token may do.
 type CapabilitiesIn struct {
 	Token secret.Text  `json:"token" doc:"The token."`
@@ -112,6 +109,7 @@ var (
 
 func capabilityOps(p Parts) []op.Op {
 	a := asker{p}
+	most := p.Limits.WithDefaults().BatchItems
 	return []op.Op{
 		Capabilities.With(func(ctx context.Context, c *op.Call, in CapabilitiesIn) (CapabilitiesOut, error) {
 			if in.Token.Empty() {
@@ -121,7 +119,7 @@ func capabilityOps(p Parts) []op.Op {
 			if err != nil {
 				return nil, err
 			}
-			return capabilities(acl, in.Path, in.Paths)
+			return capabilities(acl, most, in.Path, in.Paths)
 		}),
 		CapabilitiesAccessor.With(func(ctx context.Context, c *op.Call, in CapabilitiesAccessorIn) (CapabilitiesOut, error) {
 			if in.Accessor == "" {
@@ -131,14 +129,14 @@ func capabilityOps(p Parts) []op.Op {
 			if err != nil {
 				return nil, err
 			}
-			return capabilities(acl, in.Path, in.Paths)
+			return capabilities(acl, most, in.Path, in.Paths)
 		}),
 		CapabilitiesSelf.With(func(ctx context.Context, c *op.Call, in CapabilitiesSelfIn) (CapabilitiesOut, error) {
 			acl, _, err := a.caller(ctx, c)
 			if err != nil {
 				return nil, err
 			}
-			return capabilities(acl, in.Path, in.Paths)
+			return capabilities(acl, most, in.Path, in.Paths)
 		}),
 		Explain.With(a.explain),
 		ResultantACL.With(func(ctx context.Context, c *op.Call, _ op.Nothing) (ResultantOut, error) {
@@ -160,13 +158,13 @@ func capabilityOps(p Parts) []op.Op {
 }
 
 // capabilities answers for each path under the text that it was asked by.
-func capabilities(acl *policy.ACL, lists ...wire.Strings) (CapabilitiesOut, error) {
+func capabilities(acl *policy.ACL, most int, lists ...wire.Strings) (CapabilitiesOut, error) {
 	asked := slices.Concat(lists...)
 	switch {
 	case len(asked) == 0:
 		return nil, fault.New(fault.Invalid, "paths must be supplied")
-	case len(asked) > maxPaths:
-		return nil, fault.New(fault.Invalid, "at most %d paths can be asked about", maxPaths)
+	case len(asked) > most:
+		return nil, fault.New(fault.Invalid, "at most %d paths can be asked about", most)
 	}
 	out := CapabilitiesOut{}
 	for _, path := range asked {
@@ -249,7 +247,7 @@ func (a asker) explain(ctx context.Context, c *op.Call, in ExplainIn) (ExplainOu
 	switch {
 	case in.Policy != "":
 		deep = true
-		p, err := policy.Parse(in.Policy)
+		p, err := a.p.Policies.Parse(in.Policy)
 		if err != nil {
 			return ExplainOut{}, err
 		}

@@ -98,6 +98,9 @@ var (
 
 func policyOps(p Parts) []op.Op {
 	list := func(ctx context.Context, in PolicyListIn) (keys []name.Name, err error) {
+		if err := p.Limits.WithDefaults().Page(in.Limit); err != nil {
+			return nil, err
+		}
 		err = p.Core.View(ctx, func(r storage.Reader) error {
 			keys, _, err = p.Policies.List(r, name.Name(strings.ToLower(in.After)), in.Limit)
 			return err

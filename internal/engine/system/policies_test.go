@@ -43,7 +43,7 @@ func newPolicyRig(t testing.TB) *policyRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.parts = Parts{Barrier: r.Barrier, Core: core, Fence: r.Fence, Policies: policy.NewStore(core, r.Fence), Tokens: r.Store, Clock: r.Clock}
+	r.parts = Parts{Barrier: r.Barrier, Core: core, Fence: r.Fence, Policies: policy.NewStore(core, r.Fence, policy.Config{}), Tokens: r.Store, Clock: r.Clock}
 	if err := r.parts.Policies.EnsureDefaults(t.Context()); err != nil {
 		t.Fatal(err)
 	}

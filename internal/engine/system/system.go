@@ -33,6 +33,7 @@ type Parts struct {
 	Journal  *audit.Journal
 	Hasher   *audit.Hasher
 	Sinks    Sinks // of the audit log; see audit.go
+	Limits   engine.Limits
 	Clock    clock.Clock
 	Log      *slog.Logger
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
@@ -109,7 +110,10 @@ func (in ListIn) Validate() error {
 
 // part returns what in asks for of a list in order; a fault of kind NotFound
 // where the whole list is empty.
-func part[S ~string](in ListIn, list []S) ([]S, error) {
+func part[S ~string](in ListIn, limits engine.Limits, list []S) ([]S, error) {
+	if err := limits.Page(in.Limit); err != nil {
+		return nil, err
+	}
 	if len(list) == 0 {
 		return nil, fault.New(fault.NotFound, "")
 	}
@@ -182,7 +186,7 @@ func (t *tokens) lookupOps() []op.Op {
 		ListAccessors.With(func(ctx context.Context, _ *op.Call, in ListIn) (Accessors, error) {
 			keys, err := t.store.Accessors(ctx)
 			if err == nil {
-				keys, err = part(in, keys)
+				keys, err = part(in, t.limits, keys)
 			}
 			return Accessors{keys}, err
 		}),

@@ -122,7 +122,7 @@ func (t *tokens) roleOps() []op.Op {
 		ListRoles.With(func(ctx context.Context, _ *op.Call, in ListIn) (Roles, error) {
 			names, err := t.store.Roles(ctx)
 			if err == nil {
-				names, err = part(in, names)
+				names, err = part(in, t.limits, names)
 			}
 			return Roles{names}, err
 		}),

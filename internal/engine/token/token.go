@@ -33,21 +33,22 @@ type Rules interface {
 func Kind(store *token.Store, rules Rules) engine.Kind {
 	return engine.Kind{
 		Name: "token", Does: "Creates, looks up, renews and revokes tokens.", Fixed: true,
-		Open: func(context.Context, engine.Env) (engine.Instance, error) {
-			return engine.Instance{Ops: Ops(store, rules)}, nil
+		Open: func(_ context.Context, env engine.Env) (engine.Instance, error) {
+			return engine.Instance{Ops: Ops(store, rules, env.Limits)}, nil
 		},
 	}
 }
 
 // tokens is the engine.
 type tokens struct {
-	store *token.Store
-	rules Rules
+	store  *token.Store
+	rules  Rules
+	limits engine.Limits
 }
 
 // Ops returns every operation under auth/token/.
-func Ops(store *token.Store, rules Rules) []op.Op {
-	t := &tokens{store, rules}
+func Ops(store *token.Store, rules Rules, limits engine.Limits) []op.Op {
+	t := &tokens{store, rules, limits.WithDefaults()}
 	return slices.Concat(t.createOps(), t.lookupOps(), t.renewOps(), t.revokeOps(), t.roleOps())
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
@@ -37,7 +38,7 @@ func newServer(t testing.TB) *server {
 	r := tokentest.New(t, token.Config{})
 	core, err := r.Barrier.Space(t.Context(), barrier.Core)
 	ok(t, err)
-	policies := policy.NewStore(core, r.Fence)
+	policies := policy.NewStore(core, r.Fence, policy.Config{})
 	for n, text := range map[name.Name]string{
 		"a":    `path "auth/token/*" { capabilities = ["create", "read", "update", "list", "delete"] }`,
 		"sudo": `path "auth/token/*" { capabilities = ["create", "read", "update", "list", "delete", "sudo"] }`,
@@ -48,7 +49,7 @@ func newServer(t testing.TB) *server {
 		}))
 	}
 	ok(t, policies.EnsureDefaults(t.Context()))
-	return &server{r, t, Ops(r.Store, policies), policies}
+	return &server{r, t, Ops(r.Store, policies, engine.Limits{}), policies}
 }
 
 func ok(t testing.TB, err error) {
@@ -183,7 +184,7 @@ func TestParts(t *testing.T) {
 		{ListIn{}, list}, {ListIn{Limit: 2}, list[:2]}, {ListIn{After: "a"}, list[1:]}, {ListIn{After: "b", Limit: 1}, list[1:2]},
 		{ListIn{After: "e"}, list[3:]}, {ListIn{After: "z"}, list[3:]}, {ListIn{Limit: 9}, list},
 	} {
-		if got, err := part(c.in, list); err != nil || !slices.Equal(got, c.want) {
+		if got, err := part(c.in, engine.Limits{}.WithDefaults(), list); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("part(%+v) = %v, %v; want %v", c.in, got, err, c.want)
 		}
 	}
