@@ -53,13 +53,13 @@ func TestStories(t *testing.T) {
 			return os.Mkdir(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"stop": func(ts *testscript.TestScript, neg bool, args []string) {
+			"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(stopNodes(ts.Getenv("HOME")))
 			},
-			"capture": func(ts *testscript.TestScript, neg bool, args []string) {
+			"capture": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 			},
-			"freeport": func(ts *testscript.TestScript, neg bool, args []string) {
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
 				l, err := net.Listen("tcp", "127.0.0.1:0")
 				ts.Check(err)
 				_, port, err := net.SplitHostPort(l.Addr().String())
@@ -67,28 +67,28 @@ func TestStories(t *testing.T) {
 				ts.Check(l.Close())
 				ts.Setenv(args[0], port)
 			},
-			"await": func(ts *testscript.TestScript, neg bool, args []string) {
+			"await": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(until(func() bool {
-					resp, err := http.Get(ts.Getenv("VAULT_ADDR") + "/v1/sys/health") //nolint:gosec,noctx // a server of the test
+					resp, err := http.Get(ts.Getenv("VAULT_ADDR") + "/v1/sys/health") //nolint:noctx // a server of the test
 					if err != nil {
 						return false
 					}
 					return resp.Body.Close() == nil
 				}, "the server answers"))
 			},
-			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
+			"mode": func(ts *testscript.TestScript, _ bool, args []string) {
 				info, err := os.Stat(ts.MkAbs(args[0]))
 				ts.Check(err)
 				if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[1] {
 					ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
 				}
 			},
-			"lacks": func(ts *testscript.TestScript, neg bool, args []string) {
+			"lacks": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d os.DirEntry, err error) error {
 					if err != nil || !d.Type().IsRegular() {
 						return err
 					}
-					b, err := os.ReadFile(path) //nolint:gosec // a file of the test
+					b, err := os.ReadFile(path) // a file of the test
 					if err == nil && bytes.Contains(b, []byte(args[1])) {
 						err = fmt.Errorf("%s holds %q", path, args[1])
 					}
@@ -136,7 +136,7 @@ func stopNodes(home string) error {
 		return err
 	}
 	for _, file := range files {
-		b, err := os.ReadFile(file) //nolint:gosec // a file of the test
+		b, err := os.ReadFile(file) // a file of the test
 		if err != nil {
 			continue
 		}

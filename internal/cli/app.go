@@ -60,10 +60,10 @@ func (a *app) run(ctx context.Context) int {
 	defer stop()
 	a.release, a.done = stop, ctx.Done()
 	if err := refuseToken(a.Args); err != nil {
-		return a.exit(err)
+		return a.exit(ctx, err)
 	}
 	a.root.SetArgs(normalise(a.Args, longFlags(a.root)))
-	return a.exit(a.root.ExecuteContext(ctx))
+	return a.exit(ctx, a.root.ExecuteContext(ctx))
 }
 
 // commands returns the tree of commands.
@@ -113,9 +113,9 @@ takes Vault's commands and flags: rotunda kv get -mount=secret app.`,
 	f.StringVar(&a.wrapTTL, "wrap-ttl", "", "have the answer wrapped in a token that lives so `long` and opens it once")
 	f.StringArrayVar(&a.headers, "header", nil, "another header to send, as `NAME=VALUE`")
 	f.BoolVar(&a.curl, "output-curl-string", false, "print the request as a curl command and do not send it")
-	_ = root.RegisterFlagCompletionFunc("output", fixed(formats...))   //nolint:errcheck // the flag is the one defined above
-	_ = root.RegisterFlagCompletionFunc("format", fixed(formats...))   //nolint:errcheck // likewise
-	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts) //nolint:errcheck // likewise
+	_ = root.RegisterFlagCompletionFunc("output", fixed(formats...)) // the flag is the one defined above
+	_ = root.RegisterFlagCompletionFunc("format", fixed(formats...))
+	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts)
 
 	groups := []struct {
 		id, title string
@@ -175,7 +175,7 @@ type silent int
 func (s silent) Error() string { return "exit code " + strconv.Itoa(int(s)) }
 
 // exit prints err, what may be done about it, and returns the exit code.
-func (a *app) exit(err error) int {
+func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil || errors.Is(err, api.ErrShown) {
 		return 0
 	}
@@ -187,7 +187,7 @@ func (a *app) exit(err error) int {
 		return 130
 	}
 	a.say("rotunda: %s\n", strings.TrimSpace(cleanLines(err.Error())))
-	why, next := a.explain(err)
+	why, next := a.explain(ctx, err)
 	if why != "" {
 		a.say("  why:  %s\n", why)
 	}
@@ -354,7 +354,7 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 		c.Headers.Add(k, v)
 	}
 	if a.curl {
-		c.Show = func(curl string) { _, _ = fmt.Fprintln(a.Stdout, curl) } //nolint:errcheck // nobody reads it
+		c.Show = func(curl string) { _, _ = fmt.Fprintln(a.Stdout, curl) } // nobody reads it
 	}
 	return api.New(c)
 }
@@ -362,7 +362,7 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 // say prints for people, on standard error. Where that is closed there is
 // nobody to tell.
 func (a *app) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.Stderr, format, args...) //nolint:errcheck // see above
+	_, _ = fmt.Fprintf(a.Stderr, format, args...)
 }
 
 // note prints a line for people, on standard error.
@@ -384,7 +384,7 @@ func (a *app) warn(r *api.Response) {
 
 func (a *app) terminal(s any) bool {
 	f, ok := s.(*os.File)
-	return ok && f != nil && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+	return ok && f != nil && term.IsTerminal(int(f.Fd()))
 }
 
 // colour reports whether w may get colour.
@@ -412,7 +412,7 @@ func (a *app) ask(what string) (secret.Text, error) {
 	if !ok {
 		return secret.Text{}, errors.New("standard input is no terminal")
 	}
-	fd := int(in.Fd()) //nolint:gosec // a file descriptor
+	fd := int(in.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
 		return secret.Text{}, fmt.Errorf("reading the terminal's state: %w", err)
@@ -421,7 +421,7 @@ func (a *app) ask(what string) (secret.Text, error) {
 	b, err := a.answer(func() ([]byte, error) { return term.ReadPassword(fd) })
 	a.say("\n")
 	if err != nil {
-		_ = term.Restore(fd, before) //nolint:errcheck // nothing more can be done
+		_ = term.Restore(fd, before) // nothing more can be done
 		return secret.Text{}, fmt.Errorf("reading %s: %w", what, err)
 	}
 	defer clear(b)
@@ -489,7 +489,7 @@ func (a *app) readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a file: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it is only read
+	defer f.Close() // it is only read
 	b, err := io.ReadAll(io.LimitReader(f, maxInput+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -411,7 +412,7 @@ func TestLoginKeepsATokenForItsServerOnly(t *testing.T) {
 		}
 	}
 	// A context that is named is not mixed with what the environment says.
-	with := &shell{t: t, home: s.home, env: append(s.env[:len(s.env):len(s.env)], "VAULT_ADDR="+other.URL, "VAULT_TOKEN=rts_other", "VAULT_CACERT=/none")}
+	with := &shell{t: t, home: s.home, env: append(slices.Clip(s.env), "VAULT_ADDR="+other.URL, "VAULT_TOKEN=rts_other", "VAULT_CACERT=/none")}
 	if got := with.good("print token --context 127.0.0.1"); got != "rts_saved\n" {
 		t.Errorf("print token --context = %q, want the context's", got)
 	}
@@ -645,7 +646,7 @@ func TestColour(t *testing.T) {
 		{[]string{"CLICOLOR_FORCE=0"}, false},
 		{[]string{"TERM=dumb"}, false},
 	} {
-		s := &shell{t: t, home: s.home, env: append(s.env[:len(s.env):len(s.env)], tc.env...)}
+		s := &shell{t: t, home: s.home, env: append(slices.Clip(s.env), tc.env...)}
 		if got := strings.Contains(s.good("history a"), "\x1b["); got != tc.colour {
 			t.Errorf("with %v colour is %v, want %v", tc.env, got, tc.colour)
 		}

@@ -133,7 +133,7 @@ func (a *app) examineServer(ctx context.Context, t target) []Finding {
 	resp, err := cl.Do(ctx, api.Request{Method: "GET", Path: "sys/seal-status", Token: &none, NoWrap: true, NoRetry: true})
 	took := a.Clock.Now().Sub(before)
 	if err != nil {
-		why, next := a.explain(err)
+		why, next := a.explain(ctx, err)
 		add("server", Bad, first(next...), "%s", first(why, err.Error()))
 		return found
 	}
@@ -248,7 +248,7 @@ func (a *app) examineTLS(ctx context.Context, t target) []Finding {
 	if err != nil {
 		return found
 	}
-	defer conn.Close() //nolint:errcheck // nothing was sent
+	defer conn.Close() // nothing was sent
 	if tc, ok := conn.(*tls.Conn); ok {
 		state := tc.ConnectionState()
 		if len(state.PeerCertificates) > 0 {

@@ -19,7 +19,7 @@ import (
 
 // explain returns why err came about, where that is not plain from it, and the
 // commands that help.
-func (a *app) explain(err error) (why string, next []string) {
+func (a *app) explain(ctx context.Context, err error) (why string, next []string) {
 	if f, ok := errors.AsType[failure](err); ok && len(f.next) > 0 {
 		return "", f.next
 	}
@@ -30,7 +30,7 @@ func (a *app) explain(err error) (why string, next []string) {
 		return "", nil
 	}
 	if e, ok := errors.AsType[*api.Error](err); ok {
-		return a.explainRefusal(e)
+		return a.explainRefusal(ctx, e)
 	}
 	if u, ok := errors.AsType[*api.Unreachable](err); ok {
 		return a.explainSilence(u)
@@ -41,13 +41,13 @@ func (a *app) explain(err error) (why string, next []string) {
 	return "", nil
 }
 
-func (a *app) explainRefusal(e *api.Error) (why string, next []string) {
+func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, next []string) {
 	text := strings.ToLower(e.Error())
 	switch {
 	case e.Status == 503 && strings.Contains(text, "initialized"), e.Status == 501:
 		return "the server has no store yet", []string{"rotunda operator init"}
 	case e.Status == 503 && strings.Contains(text, "sealed"):
-		if a.uninitialized() {
+		if a.uninitialized(ctx) {
 			return "the server has no store yet", []string{"rotunda operator init"}
 		}
 		return "the server has no key to its store until enough of its keepers give theirs", []string{"rotunda operator unseal"}
@@ -91,8 +91,8 @@ func (a *app) explainRefusal(e *api.Error) (why string, next []string) {
 
 // uninitialized asks the server whether it has a store. Sealed is what it says
 // of itself either way.
-func (a *app) uninitialized() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+func (a *app) uninitialized(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	cl, err := a.client()
 	if err != nil {

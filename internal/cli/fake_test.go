@@ -106,7 +106,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case strings.HasPrefix(rest+"/", "old/"):
 			f.data(w, 200, `{"path":"old/","type":"kv","options":{"version":"1"}}`)
 		default:
-			w.WriteHeader(403)
+			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, `{"errors":["preflight capability check returned 403, please ensure client's policies grant access to path \"%s/\""]}`, rest)
 		}
 		return
@@ -184,7 +184,7 @@ func (f *fake) kv(w http.ResponseWriter, r *http.Request, kind, name string, bod
 		}
 		n := len(s.versions)
 		if q := r.URL.Query().Get("version"); q != "" {
-			n, _ = strconv.Atoi(q) //nolint:errcheck // 0 is refused below
+			n, _ = strconv.Atoi(q) // 0 is refused below
 		}
 		if n < 1 || n > len(s.versions) {
 			f.refuse(w, 404)
@@ -202,7 +202,7 @@ func (f *fake) kv(w http.ResponseWriter, r *http.Request, kind, name string, bod
 		if s != nil {
 			current = len(s.versions)
 		}
-		if r.Method == "PATCH" {
+		if r.Method == http.MethodPatch {
 			if r.Header.Get("Content-Type") != "application/merge-patch+json" {
 				f.refuse(w, 415)
 				return
@@ -235,7 +235,7 @@ func (f *fake) kv(w http.ResponseWriter, r *http.Request, kind, name string, bod
 		if s != nil {
 			s.versions[len(s.versions)-1].deleted = true
 		}
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	case "PUT delete", "PUT undelete", "PUT destroy":
 		versions, _ := show.Field(body, "versions")
 		for _, v := range texts(versions) {
@@ -252,7 +252,7 @@ func (f *fake) kv(w http.ResponseWriter, r *http.Request, kind, name string, bod
 				s.versions[n-1].destroyed = true
 			}
 		}
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	case "GET metadata":
 		if s == nil {
 			f.refuse(w, 404)
@@ -266,9 +266,9 @@ func (f *fake) kv(w http.ResponseWriter, r *http.Request, kind, name string, bod
 			fakeTime, len(s.versions), fakeTime, versions.json()))
 	case "DELETE metadata":
 		delete(f.secrets, name)
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	case "PUT metadata", "PATCH metadata":
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	default:
 		f.refuse(w, 405)
 	}
@@ -278,14 +278,14 @@ func (f *fake) v1(w http.ResponseWriter, r *http.Request, name string, body []by
 	switch {
 	case r.URL.Query().Get("list") == "true":
 		f.list(w, name, slices.Collect(maps.Keys(f.old)))
-	case r.Method == "GET" && f.old[name] != nil:
+	case r.Method == http.MethodGet && f.old[name] != nil:
 		f.data(w, 200, string(f.old[name]))
-	case r.Method == "PUT":
+	case r.Method == http.MethodPut:
 		f.old[name] = slices.Clone(jsontext.Value(body))
-		w.WriteHeader(204)
-	case r.Method == "DELETE":
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method == http.MethodDelete:
 		delete(f.old, name)
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	default:
 		f.refuse(w, 404)
 	}

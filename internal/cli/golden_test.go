@@ -21,10 +21,10 @@ func golden(t *testing.T, name, got string) {
 func compare(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // files of the repository
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // files of the repository
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // likewise
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -75,7 +75,7 @@ same is not written. FILE may be - for standard input.`,
 	f.StringVar(&as, "as", "", "what the file is written in: env, json or yaml; without, its name tells")
 	f.BoolVar(&dryRun, "dry-run", false, "only show the preview")
 	f.BoolVar(&whole, "map", false, "make one secret with a field for each name")
-	_ = c.RegisterFlagCompletionFunc("as", fixed("env", "json", "yaml")) //nolint:errcheck // the flag is the one defined above
+	_ = c.RegisterFlagCompletionFunc("as", fixed("env", "json", "yaml")) // the flag is the one defined above
 	return a.mountFlagOf(c)
 }
 

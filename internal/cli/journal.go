@@ -136,7 +136,7 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 func (a *app) searchOnline(ctx context.Context, c *api.Client, q AuditQuery, emit func(jsontext.Value) error) error {
 	if q.Last > 0 {
 		var found []jsontext.Value
-		_, err := a.pages(ctx, c, q, false, func(r jsontext.Value) error {
+		err := a.pages(ctx, c, q, false, func(r jsontext.Value) error {
 			found = append(found, r)
 			return nil
 		})
@@ -147,13 +147,12 @@ func (a *app) searchOnline(ctx context.Context, c *api.Client, q AuditQuery, emi
 		}
 		return err
 	}
-	_, err := a.pages(ctx, c, q, true, emit)
-	return err
+	return a.pages(ctx, c, q, true, emit)
 }
 
 // pages asks for records in one order until there are no more, or q.Last of
-// them. It returns the sequence of the last.
-func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirst bool, emit func(jsontext.Value) error) (uint64, error) {
+// them.
+func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirst bool, emit func(jsontext.Value) error) error {
 	const page = 500
 	after, left := q.After, q.Last
 	for {
@@ -164,7 +163,7 @@ func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirs
 		v := searchFor(q, oldestFirst, after, limit)
 		records, last, err := a.page(ctx, c, v)
 		if err != nil {
-			return after, err
+			return err
 		}
 		n := 0
 		for _, r := range records {
@@ -173,7 +172,7 @@ func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirs
 			}
 			n++
 			if err := emit(r); err != nil {
-				return after, err
+				return err
 			}
 		}
 		left -= n
@@ -181,7 +180,7 @@ func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirs
 			after = last
 		}
 		if len(records) < limit || q.Last > 0 && left <= 0 {
-			return after, nil
+			return nil
 		}
 	}
 }
@@ -249,10 +248,10 @@ func (a *app) follow(ctx context.Context, c *api.Client, q AuditQuery, out *reco
 		v := searchFor(q, true, last, 500)
 		v.Set("wait", "20s")
 		found, seen, err := a.page(ctx, c, v)
-		if ctx.Err() != nil {
-			return nil // told to stop
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, context.Canceled):
+			return silent(0) // told to stop
+		case err != nil:
 			return err
 		}
 		for _, r := range found {
@@ -308,7 +307,7 @@ type recordLine struct {
 func (r *records) add(rec jsontext.Value) error {
 	r.count++
 	if seq, ok := show.Field(rec, "seq"); ok {
-		r.last, _ = strconv.ParseUint(string(seq), 10, 64) //nolint:errcheck // 0 where it is no number
+		r.last, _ = strconv.ParseUint(string(seq), 10, 64) // 0 where it is no number
 	}
 	if r.a.field != "" {
 		v, ok := show.Field(rec, r.a.field)

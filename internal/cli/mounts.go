@@ -171,7 +171,7 @@ func (a *app) read(ctx context.Context, c *api.Client, m mountInfo, rel string, 
 		}
 		s.data = data
 		if v, ok := show.Field(s.metadata, "version"); ok {
-			s.version, _ = strconv.ParseInt(string(v), 10, 64) //nolint:errcheck // 0 where it is no number
+			s.version, _ = strconv.ParseInt(string(v), 10, 64) // 0 where it is no number
 		}
 	}
 	return s, nil

@@ -65,7 +65,7 @@ in as its owner. The next time, the node that is there is started again.`,
 			}
 			err = a.up(cmd.Context(), dir, config, listen, logFile, ready)
 			if err != nil && ready {
-				return a.tell(err)
+				return a.tell(cmd.Context(), err)
 			}
 			return err
 		},
@@ -76,7 +76,7 @@ in as its owner. The next time, the node that is there is started again.`,
 	f.BoolVar(&detach, "detach", false, "go on in the background once the node answers")
 	f.StringVar(&logFile, "log", "", "`file` for the log (default: $XDG_STATE_HOME/rotunda/logs)")
 	f.BoolVar(&ready, "ready-line", false, "print one line of JSON when the node answers")
-	_ = f.MarkHidden("ready-line") //nolint:errcheck // the flag is the one defined above
+	_ = f.MarkHidden("ready-line") // the flag is the one defined above
 	return c
 }
 
@@ -100,9 +100,9 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // nothing more is written
+	defer log.Close() // nothing more is written
 	pidFile := filepath.Join(a.env.stateDir(), "nodes", name+".pid")
-	defer os.Remove(pidFile) //nolint:errcheck // it may not be there yet
+	defer os.Remove(pidFile) // it may not be there yet
 	err = a.Server.Up(ctx, UpConfig{
 		Data: data, Config: config, Listen: listen, Owner: a.tokenFor(name), Log: log,
 		Ready: func(n Node) error {
@@ -133,11 +133,11 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 
 // tell gives err to the command that started this one in the background, in
 // place of the line that says that the node answers.
-func (a *app) tell(err error) error {
+func (a *app) tell(ctx context.Context, err error) error {
 	var text bytes.Buffer
 	errs := a.Stderr
 	a.Stderr = &text
-	code := a.exit(err)
+	code := a.exit(ctx, err)
 	a.Stderr = errs
 	b, err := json.Marshal(readyLine{Problem: text.String()})
 	if err != nil {
@@ -263,7 +263,7 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the node has its own
+	defer log.Close() // the node has its own
 	args := []string{"up", "--ready-line", "--data", data, "--listen", listen, "--log", path}
 	// Not CommandContext: the node outlives this command.
 	node := exec.Command(self, args...) //nolint:gosec,noctx // ourselves; see above
@@ -280,14 +280,14 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 	}
 	lines := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n') //nolint:errcheck // empty where the node ended
+		line, _ := bufio.NewReader(out).ReadString('\n') // empty where the node ended
 		lines <- line
 	}()
 	select {
 	case line := <-lines:
 		var r readyLine
 		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Problem != "" {
-			_ = node.Wait() //nolint:errcheck // what it said says more
+			_ = node.Wait() // what it said says more
 			if r.Problem == "" {
 				return advise(errors.New("the node ended before it answered"), "less "+show.Shell(path))
 			}
@@ -305,7 +305,7 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 		}
 		return a.print(view{doc: document().set("address", r.Address).set("context", r.Name).set("pid", pid).set("log", path).json()})
 	case <-ctx.Done():
-		_ = node.Process.Signal(os.Interrupt) //nolint:errcheck // it may have ended
+		_ = node.Process.Signal(os.Interrupt) // it may have ended
 		return ctx.Err()
 	}
 }

@@ -94,21 +94,12 @@ func (a *app) print(v view) error {
 // value prints one value: text without quotes, a list line by line, anything
 // else as JSON.
 func (a *app) value(v jsontext.Value) error {
-	switch v.Kind() {
-	case '"':
-		return a.bytes(show.Text(v))
-	case 'n':
+	items := show.Items(v)
+	if len(items) > 0 && !slices.ContainsFunc(items, func(it jsontext.Value) bool { return it.Kind() != '"' }) {
+		return a.bytes(strings.Join(texts(v), "\n"))
+	}
+	if v.Kind() == 'n' {
 		return a.bytes("")
-	case '[':
-		items := show.Items(v)
-		lines := make([]string, len(items))
-		for i, it := range items {
-			lines[i] = show.Text(it)
-		}
-		if slices.ContainsFunc(items, func(it jsontext.Value) bool { return it.Kind() != '"' }) {
-			break
-		}
-		return a.bytes(strings.Join(lines, "\n"))
 	}
 	return a.bytes(show.Text(v))
 }

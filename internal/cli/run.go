@@ -95,7 +95,7 @@ program does not inherit your token.`,
 	f.BoolVar(&preserve, "preserve-env", false, "variables that are set already keep their values")
 	f.BoolVar(&plain, "no-masking", false, "pass the program's output on as it is")
 	f.StringSliceVar(&allow, "allow-variable", nil, "let a secret set this `variable`, which changes how programs are loaded")
-	_ = c.RegisterFlagCompletionFunc("path", a.completePaths(-1)) //nolint:errcheck // the flag is the one defined above
+	_ = c.RegisterFlagCompletionFunc("path", a.completePaths(-1)) // the flag is the one defined above
 	return a.mountFlagOf(c)
 }
 

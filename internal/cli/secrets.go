@@ -64,7 +64,7 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 	f.Int64Var(&cas, "cas", -1, "only if the current version is this `number`; 0 is none")
 	f.BoolVar(&exact, "exact", false, "keep the line end of one line on standard input")
 	f.BoolVar(&shown, "show", false, "print the value that was made up")
-	_ = c.RegisterFlagCompletionFunc("charset", fixed(charsetNames...)) //nolint:errcheck // the flag is the one defined above
+	_ = c.RegisterFlagCompletionFunc("charset", fixed(charsetNames...)) // the flag is the one defined above
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		path, rest := strings.Trim(args[0], "/"), args[1:]
 		if field == "" {
@@ -243,7 +243,7 @@ line end on a terminal. Fields are printed as a table, one alone with --field.`,
 				v.people = func(io.Writer) error { return a.value(only) }
 				text := show.Text(only)
 				v.raw = &text
-				if f, _ := a.format(); f == "env" && a.field == "" { //nolint:errcheck // print says it
+				if f, _ := a.format(); f == "env" && a.field == "" { // print says it
 					v.data = object{{Name: envNameOf(path), Value: only}}.json()
 				}
 			} else if !a.terminal(a.Stdout) && a.field == "" {

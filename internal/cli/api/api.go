@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -136,7 +137,7 @@ func tlsConfig(c Config) (*tls.Config, error) {
 		}
 		found := false
 		for _, f := range files {
-			pem, err := os.ReadFile(filepath.Join(c.CAPath, f.Name())) //nolint:gosec // the person names the directory
+			pem, err := os.ReadFile(filepath.Join(c.CAPath, f.Name())) // the person names the directory
 			found = err == nil && conf.RootCAs.AppendCertsFromPEM(pem) || found
 		}
 		if !found {
@@ -362,9 +363,7 @@ func (c *Client) send(ctx context.Context, r Request, u url.URL, token secret.Te
 		if err != nil {
 			return nil, fmt.Errorf("making a request: %w", err)
 		}
-		for k, vs := range c.c.Headers {
-			req.Header[k] = vs
-		}
+		maps.Copy(req.Header, c.c.Headers)
 		req.Header.Set("X-Vault-Request", "true")
 		if c.c.UserAgent != "" {
 			req.Header.Set("User-Agent", c.c.UserAgent)
@@ -389,7 +388,7 @@ func (c *Client) send(ctx context.Context, r Request, u url.URL, token secret.Te
 			return nil, &Unreachable{c.c.Address, err}
 		}
 		raw, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
-		_ = resp.Body.Close() //nolint:errcheck // it was only read
+		_ = resp.Body.Close() // it was only read
 		if err != nil {
 			return nil, &Unreachable{c.c.Address, err}
 		}

@@ -114,7 +114,7 @@ func TestAnswers(t *testing.T) {
 func TestDeletedVersionKeepsItsData(t *testing.T) {
 	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(404)
+		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, `{"request_id":"r","data":{"data":null,"metadata":{"version":3}}}`) //nolint:errcheck // the client says it
 	})
 	_, err := client(t, Config{Address: url}).Do(t.Context(), Request{Method: "GET", Path: "x"})
@@ -150,7 +150,7 @@ func TestRetries(t *testing.T) {
 				w.WriteHeader(tc.status)
 				io.WriteString(w, tc.body) //nolint:errcheck // the client says it
 			})
-			_, _ = client(t, Config{Address: url, Retries: 2}).Do(t.Context(), Request{Method: tc.method, Path: "x"}) //nolint:errcheck // not of interest
+			_, _ = client(t, Config{Address: url, Retries: 2}).Do(t.Context(), Request{Method: tc.method, Path: "x"}) // not of interest
 			if got := asked.Load(); got != tc.want {
 				t.Errorf("the server was asked %d times, want %d", got, tc.want)
 			}
@@ -164,7 +164,7 @@ func TestWritesAreNotRepeatedBlindly(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]int32{"GET": 3, "PUT": 1, "POST": 1, "DELETE": 1} {
 		var asked atomic.Int32
-		url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		url := serve(t, func(http.ResponseWriter, *http.Request) {
 			asked.Add(1)
 			panic(http.ErrAbortHandler)
 		})
@@ -181,7 +181,7 @@ func TestWritesAreNotRepeatedBlindly(t *testing.T) {
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 	end := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != "PUT" || r.Header.Get("X-Vault-Token") != "rts_token" {
+		if r.Method != http.MethodPut || r.Header.Get("X-Vault-Token") != "rts_token" {
 			t.Errorf("after the redirect comes %s %v", r.Method, r.Header)
 		}
 		io.WriteString(w, `{"request_id":"end"}`) //nolint:errcheck // the client says it
@@ -199,12 +199,16 @@ func TestRedirects(t *testing.T) {
 		t.Errorf("Do without redirects = %v, want the redirect itself", err)
 	}
 	circle := ""
-	circle = serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, circle+"/v1/x", 307) })
+	circle = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, circle+"/v1/x", http.StatusTemporaryRedirect)
+	})
 	if _, err := client(t, Config{Address: circle}).Do(t.Context(), Request{Method: "GET", Path: "x"}); StatusOf(err) != 307 {
 		t.Errorf("Do in a circle = %v, want it to end", err)
 	}
 
-	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, end+"/v1/x", 307) }))
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, end+"/v1/x", http.StatusTemporaryRedirect)
+	}))
 	t.Cleanup(secure.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
 	if _, err := client(t, Config{Address: secure.URL, CACert: ca}).Do(t.Context(), Request{Method: "PUT", Path: "x"}); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
@@ -257,7 +261,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"request_id":"s"}`) })) //nolint:errcheck // the client says it
-	_ = s.Listener.Close()                                                                                                                       //nolint:errcheck // replaced
+	_ = s.Listener.Close()                                                                                                                       // replaced
 	s.Listener = l
 	s.Start()
 	t.Cleanup(s.Close)

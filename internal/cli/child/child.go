@@ -94,7 +94,7 @@ func (c Command) pump(r io.ReadCloser, w io.Writer) *stream {
 	chunks := make(chan []byte)
 	go func() {
 		defer close(chunks)
-		defer r.Close() //nolint:errcheck // it was only read, and may be closed below
+		defer r.Close() // it was only read, and may be closed below
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := r.Read(buf)
@@ -112,11 +112,11 @@ func (c Command) pump(r io.ReadCloser, w io.Writer) *stream {
 			if _, err := s.filter.Write(chunk); err != nil {
 				// Nobody reads our output any more. The program finds the same
 				// of its own, as it would if it wrote there itself.
-				_ = r.Close() //nolint:errcheck // see above
+				_ = r.Close()
 			}
 			clear(chunk)
 		}
-		_ = s.filter.Close() //nolint:errcheck // a write that failed has had its effect
+		_ = s.filter.Close() // a write that failed has had its effect
 	}()
 	return s
 }
@@ -135,7 +135,7 @@ func (c Command) next(chunks <-chan []byte, f Filter) (chunk []byte, ok bool) {
 	case chunk, ok = <-chunks:
 		return chunk, ok
 	case <-rests:
-		_ = f.Pause() //nolint:errcheck // the next write says the same
+		_ = f.Pause() // the next write says the same
 	}
 	chunk, ok = <-chunks
 	return chunk, ok
@@ -156,7 +156,7 @@ func (c Command) finish(streams []*stream) {
 		select {
 		case <-s.done:
 		case <-over:
-			_ = s.filter.Close() //nolint:errcheck // nobody is left to tell
+			_ = s.filter.Close() // nobody is left to tell
 		}
 	}
 }

@@ -45,7 +45,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	noInterpreter := filepath.Join(dir, "script")
-	if err := os.WriteFile(noInterpreter, []byte("#!/nonexistent/interpreter\n"), 0o700); err != nil { //nolint:gosec // it must be executable
+	if err := os.WriteFile(noInterpreter, []byte("#!/nonexistent/interpreter\n"), 0o700); err != nil { // it must be executable
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -87,8 +87,8 @@ func TestNobodyReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = r.Close()   //nolint:errcheck // what is under test
-	defer w.Close() //nolint:errcheck // nothing was written
+	_ = r.Close()   // what is under test
+	defer w.Close() // nothing was written
 	code, err := Run(Command{Args: []string{"yes"}, Env: os.Environ(), Stdin: strings.NewReader(""), Stdout: w, Stderr: io.Discard, Filter: filter})
 	if code != 128+int(syscall.SIGPIPE) || err != nil {
 		t.Errorf("Run = %d, %v; want %d: the program is told by the signal that it is told by without us", code, err, 128+int(syscall.SIGPIPE))
@@ -114,7 +114,7 @@ func TestPauseIsTold(t *testing.T) {
 	var out bytes.Buffer
 	done := make(chan int, 1)
 	go func() {
-		code, _ := Run(Command{ //nolint:errcheck // the code says it
+		code, _ := Run(Command{ // the code says it
 			Args: []string{"sh", "-c", "printf prompt; read answer; echo $answer"}, Env: os.Environ(), Stdin: in, Stdout: &out, Stderr: io.Discard,
 			Filter: func(w io.Writer) Filter { return pausing{upper{w}, &sync.Once{}, paused} },
 		})
@@ -124,7 +124,7 @@ func TestPauseIsTold(t *testing.T) {
 	if _, err := io.WriteString(feed, "yes\n"); err != nil {
 		t.Fatal(err)
 	}
-	_ = feed.Close() //nolint:errcheck // a pipe in memory
+	_ = feed.Close() // a pipe in memory
 	if code := <-done; code != 0 || out.String() != "PROMPTYES\n" {
 		t.Errorf("Run = %d with output %q, want 0 with the prompt and the answer", code, out.String())
 	}
@@ -141,7 +141,7 @@ func TestDescendantsDoNotHoldUp(t *testing.T) {
 		t.Errorf("Run = %d, %v; want the exit code of the program itself", code, err)
 	}
 	if pid := strings.TrimSpace(out.String()); pid != "" {
-		_ = exec.Command("kill", pid).Run() //nolint:errcheck,gosec // only so that it does not linger
+		_ = exec.Command("kill", pid).Run() // only so that it does not linger
 	}
 }
 
@@ -159,7 +159,7 @@ func TestTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ours.Close()                                                          //nolint:errcheck // the test is over
+	defer ours.Close()                                                          // the test is over
 	if err := pty.Setsize(ours, &pty.Winsize{Rows: 33, Cols: 77}); err != nil { // the program's has the same
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("the terminal shows %q, want %q", got, want)
 		}
 	}
-	_ = theirs.Close() //nolint:errcheck // the test is over
+	_ = theirs.Close() // the test is over
 }
 
 // TestSignalsArePassedOn sends a signal to a process that runs a program: this
@@ -209,7 +209,7 @@ func TestSignalsArePassedOn(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestSignalsArePassedOn$") //nolint:gosec,noctx // ourselves
+			cmd := exec.Command(os.Args[0], "-test.run=^TestSignalsArePassedOn$") //nolint:noctx // ourselves
 			cmd.Env = append(os.Environ(), "CHILD_TEST_PROGRAM="+tc.does)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			out, err := cmd.StdoutPipe()
@@ -226,7 +226,7 @@ func TestSignalsArePassedOn(t *testing.T) {
 			if err := cmd.Process.Signal(tc.signal); err != nil {
 				t.Fatal(err)
 			}
-			_ = cmd.Wait() //nolint:errcheck // the code says it
+			_ = cmd.Wait() // the code says it
 			if got := cmd.ProcessState.ExitCode(); got != tc.want {
 				t.Errorf("after %v the exit code is %d, want %d", tc.signal, got, tc.want)
 			}

@@ -21,18 +21,18 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 	var terminal *os.File // our end of the program's terminal, if it has one
 	closeTheirs := func() {
 		for _, f := range theirs {
-			_ = f.Close() //nolint:errcheck // the program has its own
+			_ = f.Close() // the program has its own
 		}
 	}
 
 	if c.Filter != nil {
-		if out, ok := file(c.Stdout); ok && term.IsTerminal(int(out.Fd())) { //nolint:gosec // a file descriptor
+		if out, ok := file(c.Stdout); ok && term.IsTerminal(int(out.Fd())) {
 			ours, slave, err := pty.Open()
 			if err != nil {
 				return NotExecutable, err
 			}
 			terminal, theirs = ours, append(theirs, slave)
-			_ = pty.InheritSize(out, ours) //nolint:errcheck // a size is a nicety
+			_ = pty.InheritSize(out, ours) // a size is a nicety
 			cmd.Stdout = slave
 			if isTerminal(c.Stderr) {
 				cmd.Stderr = slave
@@ -64,7 +64,7 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 	closeTheirs()
 	if err != nil {
 		if terminal != nil {
-			_ = terminal.Close() //nolint:errcheck // never used
+			_ = terminal.Close() // never used
 		}
 		return startError(c.Args[0], err)
 	}
@@ -72,8 +72,8 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 		streams = append(streams, start())
 	}
 	if in, ok := file(c.Stdin); ok && terminal != nil && isTerminal(c.Stdin) {
-		if state, err := term.MakeRaw(int(in.Fd())); err == nil { //nolint:gosec // a file descriptor
-			defer term.Restore(int(in.Fd()), state) //nolint:errcheck,gosec // nothing more can be done
+		if state, err := term.MakeRaw(int(in.Fd())); err == nil {
+			defer term.Restore(int(in.Fd()), state) //nolint:errcheck // nothing more can be done
 		}
 		go io.Copy(terminal, in) //nolint:errcheck // ends with this program
 	}
@@ -88,12 +88,12 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 				// Ours: a write fails instead of ending us, and pump sees to it.
 			case sig == unix.SIGWINCH:
 				if out, ok := file(c.Stdout); ok && terminal != nil {
-					_ = pty.InheritSize(out, terminal) //nolint:errcheck // a size is a nicety
+					_ = pty.InheritSize(out, terminal) // a size is a nicety
 				}
 			case terminal == nil && (sig == unix.SIGINT || sig == unix.SIGQUIT) && foreground():
 				// The keyboard sends it to the whole group, so the program has it.
 			default:
-				_ = cmd.Process.Signal(sig) //nolint:errcheck // it may just have ended
+				_ = cmd.Process.Signal(sig) // it may just have ended
 			}
 		case <-waited:
 			c.finish(streams)
@@ -117,14 +117,14 @@ func foreground() bool {
 	if err != nil {
 		return false
 	}
-	defer tty.Close()                                             //nolint:errcheck // it is only asked
-	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP) //nolint:gosec // a file descriptor
+	defer tty.Close() // it is only asked
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
 
 func isTerminal(s any) bool {
 	f, ok := file(s)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func file(s any) (*os.File, bool) {

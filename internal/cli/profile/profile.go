@@ -141,7 +141,7 @@ func ReadToken(path string) (secret.Text, error) {
 	if err != nil {
 		return secret.Text{}, fmt.Errorf("reading a token: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it is only read
+	defer f.Close() // it is only read
 	opened, err := f.Stat()
 	if err != nil || !os.SameFile(info, opened) {
 		return secret.Text{}, fmt.Errorf("reading a token: %s changed while it was opened", path)
@@ -244,7 +244,7 @@ func write(dir, name string, data []byte, allowed fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", dir, err)
 	}
-	defer root.Close() //nolint:errcheck // nothing is lost
+	defer root.Close() // nothing is lost
 	opened, err := root.Stat(".")
 	if err != nil || !os.SameFile(info, opened) {
 		return fmt.Errorf("%s changed while it was opened", dir)
@@ -260,7 +260,7 @@ func write(dir, name string, data []byte, allowed fs.FileMode) error {
 		err = root.Rename(temp, name)
 	}
 	if err != nil {
-		_ = root.Remove(temp) //nolint:errcheck // the first error is the one to tell
+		_ = root.Remove(temp) // the first error is the one to tell
 		return fmt.Errorf("writing %s: %w", filepath.Join(dir, name), err)
 	}
 	return nil

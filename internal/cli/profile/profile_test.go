@@ -84,7 +84,7 @@ func TestWideDirectoryIsRefused(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(state, "tokens"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(state, "tokens"), 0o777); err != nil { //nolint:gosec // what is under test
+	if err := os.Chmod(filepath.Join(state, "tokens"), 0o777); err != nil { // what is under test
 		t.Fatal(err)
 	}
 	s := Store{Config: t.TempDir(), State: state}

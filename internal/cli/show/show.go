@@ -227,32 +227,22 @@ func YAML(v jsontext.Value) string {
 
 func yaml(b *strings.Builder, v jsontext.Value, indent int) {
 	pad := strings.Repeat("  ", indent)
-	switch v.Kind() {
-	case '{':
-		ms := Members(v)
-		if len(ms) == 0 {
-			b.WriteString(pad + "{}\n")
-		}
-		for _, m := range ms {
-			b.WriteString(pad + scalar(m.Name) + ":")
-			nested(b, m.Value, indent)
-		}
-	case '[':
-		items := Items(v)
-		if len(items) == 0 {
-			b.WriteString(pad + "[]\n")
-		}
-		for _, it := range items {
-			b.WriteString(pad + "-")
-			nested(b, it, indent)
-		}
-	default:
+	ms, items := Members(v), Items(v)
+	if len(ms)+len(items) == 0 {
 		b.WriteString(pad + leaf(v) + "\n")
+	}
+	for _, m := range ms {
+		b.WriteString(pad + scalar(m.Name) + ":")
+		nested(b, m.Value, indent)
+	}
+	for _, it := range items {
+		b.WriteString(pad + "-")
+		nested(b, it, indent)
 	}
 }
 
 func nested(b *strings.Builder, v jsontext.Value, indent int) {
-	if k := v.Kind(); k == '{' && len(Members(v)) > 0 || k == '[' && len(Items(v)) > 0 {
+	if len(Members(v))+len(Items(v)) > 0 {
 		b.WriteString("\n")
 		yaml(b, v, indent+1)
 		return
@@ -265,7 +255,11 @@ func leaf(v jsontext.Value) string {
 	if v.Kind() == '"' {
 		return scalar(Text(v))
 	}
-	return string(bytes.TrimSpace(v))
+	v = slices.Clone(v)
+	if v.Compact() != nil {
+		return "null"
+	}
+	return string(v)
 }
 
 func scalar(s string) string {
