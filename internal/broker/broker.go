@@ -181,6 +181,13 @@ func (p *passage) run(ctx context.Context) (value any, err error) {
 	if req.Help {
 		return nil, nil //nolint:nilnil // help has no value but the operation itself
 	}
+	if p.op.Effects == op.Outside {
+		if err := p.b.p.Journal.Append(context.WithoutCancel(ctx), p.begun()); err != nil {
+			return nil, err
+		}
+		p.intent = true
+		return p.op.Run(ctx, &p.call, req.Source, p.allow)
+	}
 	rider := p.b.p.Journal.Rider(p.record)
 	done := rider.Done
 	rider.Done = func() {
@@ -188,12 +195,6 @@ func (p *passage) run(ctx context.Context) (value any, err error) {
 		if done != nil {
 			done()
 		}
-	}
-	if p.op.Effects == op.Outside {
-		if err := p.b.p.Journal.Append(context.WithoutCancel(ctx), p.begun()); err != nil {
-			return nil, err
-		}
-		p.intent = true
 	}
 	return p.op.Run(storage.WithRider(ctx, rider), &p.call, req.Source, p.allow)
 }

@@ -51,6 +51,9 @@ func (p *passage) base() *audit.Record {
 		Remote: req.Remote.String(), Allowed: p.allowed, WrapTTL: req.WrapTTL, Warnings: len(p.call.Reply.Warnings),
 		MountPath: string(p.call.Mount.Path), MountKind: p.call.Mount.Kind, MountAccessor: p.call.Mount.Accessor, MountID: p.call.Mount.ID,
 	}
+	for _, h := range req.Headers {
+		r.Headers = append(r.Headers, audit.Header{Name: h.Name, Value: h.Value})
+	}
 	r.Verb = req.Verb.String()
 	if p.call.Asked.Verb != 0 {
 		r.Verb = p.call.Asked.Verb.String()
