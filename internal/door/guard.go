@@ -33,6 +33,8 @@ type GuardConfig struct {
 	LoginBurst      int           // failed logins at once from one address; 30
 	AccountFailures int           // failed logins for one account before each further one waits; 5
 	AccountWindow   time.Duration // after which without a failure an account's are forgotten; 5 min
+	TokenRate       float64       // requests a second of one token, and as many at once; no bound
+	GlobalRate      float64       // requests a second, and as many at once; 50 000 for each core
 	RefusalRate     float64       // malformed requests a second from one address that are recorded; 50, and ten times that at once
 }
 
@@ -58,6 +60,8 @@ func (c GuardConfig) withDefaults() GuardConfig {
 	}
 	rate(&c.LoginRate, 10)
 	rate(&c.RefusalRate, 50)
+	rate(&c.TokenRate, math.Inf(1))
+	rate(&c.GlobalRate, 50_000*float64(runtime.GOMAXPROCS(0)))
 	if c.Target == 0 {
 		c.Target = 2 * time.Second
 	} else if c.Target < 0 {
@@ -81,7 +85,9 @@ type Guard struct {
 	prompt   atomic.Int64 // answers in time since limit last rose
 	fell     atomic.Int64 // when limit last fell, in Unix nanoseconds
 	shed     atomic.Uint64
+	pace     pacer
 	seed     maphash.Seed
+	holders  *table
 	sources  *table
 	accounts *table
 	refusals *table
@@ -89,9 +95,36 @@ type Guard struct {
 
 // NewGuard returns a Guard.
 func NewGuard(config GuardConfig) *Guard {
-	g := &Guard{config: config.withDefaults(), seed: maphash.MakeSeed(), sources: newTable(), accounts: newTable(), refusals: newTable()}
+	g := &Guard{config: config.withDefaults(), seed: maphash.MakeSeed(), holders: newTable(), sources: newTable(), accounts: newTable(), refusals: newTable()}
 	g.limit.Store(int64(min(g.config.InFlight, 256*runtime.GOMAXPROCS(0))))
 	return g
+}
+
+// Holder returns what [Guard.Pace] knows a token by; 0 where nobody counts its requests.
+func (g *Guard) Holder(token string) uint64 {
+	if g == nil || math.IsInf(g.config.TokenRate, 1) {
+		return 0
+	}
+	return g.key(token)
+}
+
+// Pace counts a request, and returns a fault of kind Limited where there are
+// too many of them a second, of the holder or in all.
+func (g *Guard) Pace(now time.Time, class Class, holder uint64) error {
+	if g == nil || class == Vital {
+		return nil
+	}
+	if holder != 0 {
+		if wait := g.holders.take(holder, now, g.config.TokenRate, max(1, g.config.TokenRate)); wait > 0 {
+			g.shed.Add(1)
+			return Limited(wait, "too many requests of this token")
+		}
+	}
+	if wait := g.pace.take(now, g.config.GlobalRate); wait > 0 {
+		g.shed.Add(1)
+		return Limited(max(time.Second, wait), "the server is busy")
+	}
+	return nil
 }
 
 // Ticket is one request that was let in. Its zero value may be left.
@@ -161,7 +194,7 @@ func (t Ticket) Leave(now time.Time, failed bool) {
 	if now.Sub(t.entered) > g.config.Target {
 		fell := g.fell.Load()
 		if now.UnixNano()-fell > int64(g.config.Target) && g.fell.CompareAndSwap(fell, now.UnixNano()) {
-			g.limit.CompareAndSwap(limit, max(16, limit-limit/10))
+			g.limit.CompareAndSwap(limit, min(int64(g.config.InFlight), max(16, limit-limit/10)))
 		}
 		return
 	}
@@ -309,4 +342,29 @@ func (t *table) forget(key uint64) {
 		return
 	}
 	t.with(key, func(s *slot) { s.level = 0 })
+}
+
+// pacer lets requests through at a rate, one second's worth of them at once.
+// It is one word, so that it costs every request next to nothing.
+type pacer struct {
+	due atomic.Int64 // when all that were let through would have come, had they kept to the rate; Unix nanoseconds
+}
+
+// take lets a request through, or says how long to wait.
+func (p *pacer) take(now time.Time, rate float64) (wait time.Duration) {
+	interval := int64(min(float64(time.Second)/rate, 1<<56))
+	if interval == 0 {
+		return 0
+	}
+	at, ahead := now.UnixNano(), max(int64(time.Second), interval)
+	for {
+		due := p.due.Load()
+		next := max(due, at) + interval
+		if next-at > ahead {
+			return time.Duration(next - at - ahead)
+		}
+		if p.due.CompareAndSwap(due, next) {
+			return 0
+		}
+	}
 }

@@ -223,3 +223,59 @@ func TestNoGuardLetsEverythingIn(t *testing.T) {
 	}
 	ticket.Leave(start, true)
 }
+
+// paced returns how many of n requests at once are let in.
+func paced(g *door.Guard, at time.Time, class door.Class, holder uint64, n int) (in int) {
+	for range n {
+		if g.Pace(at, class, holder) == nil {
+			in++
+		}
+	}
+	return in
+}
+
+func TestRequestsOfATokenAndInAll(t *testing.T) {
+	g := door.NewGuard(door.GuardConfig{TokenRate: 5, GlobalRate: 12})
+	one, two := g.Holder("one"), g.Holder("two")
+	for _, c := range []struct {
+		what   string
+		at     time.Duration
+		class  door.Class
+		holder uint64
+		want   int
+	}{
+		{"a token's second", 0, door.Holder, one, 5},
+		{"what is vital", 0, door.Vital, one, 100},
+		{"another token's second", 0, door.Holder, two, 5},
+		{"what is left of all", 0, door.Anyone, 0, 2},
+		{"a token a second later", time.Second, door.Holder, one, 5},
+		{"all a second later", time.Second, door.Anyone, 0, 7},
+		{"all long after", time.Hour, door.Anyone, 0, 12},
+	} {
+		if in := paced(g, start.Add(c.at), c.class, c.holder, 100); in != c.want {
+			t.Errorf("%s: %d of 100 requests are let in; want %d", c.what, in, c.want)
+		}
+	}
+	err := g.Pace(start.Add(time.Hour), door.Anyone, 0)
+	if after, ok := errors.AsType[door.RetryAfter](err); !ok || after <= 0 || fault.KindOf(err) != fault.Limited {
+		t.Errorf("Pace = %v; want Limited and when to try again", err)
+	}
+	slow := door.NewGuard(door.GuardConfig{TokenRate: 0.5, GlobalRate: 0.1})
+	if in := paced(slow, start, door.Holder, slow.Holder("one"), 3); in != 1 {
+		t.Errorf("at less than one a second, %d requests at once are let in; want 1", in)
+	}
+	if usual := door.NewGuard(door.GuardConfig{}); usual.Holder("one") != 0 || paced(usual, start, door.Holder, 0, 20_000) != 20_000 {
+		t.Error("where nothing is configured, 20,000 requests at once are not let in")
+	}
+}
+
+func TestPaceAllocatesNothing(t *testing.T) {
+	g := door.NewGuard(door.GuardConfig{TokenRate: 1e6, GlobalRate: 1e6})
+	if n := testing.AllocsPerRun(100, func() {
+		if err := g.Pace(start, door.Holder, g.Holder("rts_token")); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("Pace allocates %v times", n)
+	}
+}

@@ -70,6 +70,7 @@ type AuditConfig struct {
 // DoorConfig bounds what is let in.
 type DoorConfig struct {
 	Guard                door.GuardConfig
+	Limits               door.Limits
 	BodyLimit, OpenLimit int64
 	Timeout, LongTimeout time.Duration
 }
@@ -154,7 +155,7 @@ func (n *Node) handler(l Listener) http.Handler {
 		d.Timeout, d.LongTimeout = min(d.Timeout, l.MaxTime), min(d.LongTimeout, l.MaxTime)
 	}
 	h := vault.Dialect.New(door.Env{
-		Handler: n.front, Clock: n.c.Clock, Log: n.c.Log, Guard: n.guard,
+		Handler: n.front, Clock: n.c.Clock, Log: n.c.Log, Guard: n.guard, Limits: d.Limits,
 		BodyLimit: d.BodyLimit, OpenLimit: d.OpenLimit, Timeout: d.Timeout, LongTimeout: d.LongTimeout, AuditHeaders: n.c.Audit.Headers,
 		Observe: n.metrics.Answered,
 	})

@@ -140,6 +140,12 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 			Guard: door.GuardConfig{
 				InFlight: l.InFlight, Target: l.InFlightTarget, LoginRate: l.LoginRate, LoginBurst: l.LoginBurst,
 				AccountFailures: l.AccountFailures, AccountWindow: l.AccountWindow,
+				TokenRate: l.TokenRate, GlobalRate: l.GlobalRate, RefusalRate: l.RefusalRate,
+			},
+			Limits: door.Limits{
+				URLBytes: int(l.URLBytes), Segments: l.PathSegments, SegmentBytes: int(l.SegmentBytes),
+				TokenBytes: int(l.TokenBytes), BatchTokenBytes: int(l.BatchTokenBytes),
+				JSONDepth: l.JSONDepth, JSONTokens: l.JSONTokens, JSONKeyBytes: int(l.JSONKeyBytes),
 			},
 			BodyLimit: int64(l.Body), OpenLimit: int64(l.BodyUnauthenticated), Timeout: l.RequestTimeout, LongTimeout: l.LongRequestTimeout,
 		},

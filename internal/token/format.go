@@ -103,6 +103,10 @@ func customOr(s string) shape {
 	return custom
 }
 
+// IsBatchText reports whether text looks like that of a batch token, which is
+// longer than that of any other.
+func IsBatchText(text string) bool { return strings.HasPrefix(text, prefixBatch) }
+
 // ours reports whether s begins as what we hand out, in any case of letters.
 func ours(s string) bool {
 	if len(s) < len(prefixService) {

@@ -434,12 +434,17 @@ func TestAppendStringIsReadBackAsItWas(t *testing.T) {
 	}
 }
 
+func bounds() *door.Limits {
+	l := door.Limits{}.WithDefaults()
+	return &l
+}
+
 func FuzzGate(f *testing.F) {
 	for _, seed := range []string{`{}`, `null`, `{"a":1}`, `{"a":{"a":[1,"x",null,true]},"b":"c"}`, ` {"a" : 1 , "b":[] } `, `{"a":1}x`, `[]`, `{"a":1,"a":2}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		fields, err := gate(body)
+		fields, err := gate(body, bounds())
 		if err != nil {
 			if fault.KindOf(err) != fault.Invalid || len(fault.Public(err)) > 100 {
 				t.Fatalf("gate(%q) = %v; want a short Invalid", body, err)
@@ -475,7 +480,7 @@ func FuzzFill(f *testing.F) {
 	f.Add([]byte("text=a&strings=x&strings=y&ttl=1h&%41=b"), true)
 	ps, vs := &plans{}, &values{}
 	f.Fuzz(func(t *testing.T, body []byte, isForm bool) {
-		s := &source{plans: ps, verb: op.Update, body: body, isForm: isForm}
+		s := &source{plans: ps, limits: bounds(), verb: op.Update, body: body, isForm: isForm}
 		var in everyIn
 		if err := s.Fill(&in); err != nil {
 			if fault.KindOf(err) != fault.Invalid {
@@ -538,7 +543,7 @@ func FuzzForm(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		fields, err := form([]byte(s))
+		fields, err := form([]byte(s), bounds())
 		if err != nil {
 			return
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
@@ -26,6 +27,7 @@ import (
 // asks for it, which is after the caller is known.
 type source struct {
 	plans   *plans
+	limits  *door.Limits
 	verb    op.Verb
 	query   []field
 	body    []byte
@@ -43,9 +45,9 @@ func (s *source) parse() error {
 	}
 	s.parsed = true
 	if s.isForm {
-		s.fields, s.err = form(s.body)
+		s.fields, s.err = form(s.body, s.limits)
 	} else {
-		s.fields, s.err = gate(s.body)
+		s.fields, s.err = gate(s.body, s.limits)
 	}
 	return s.err
 }

@@ -8,14 +8,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/fault"
-)
-
-// The bounds of a JSON body.
-const (
-	maxDepth  = 32
-	maxTokens = 10_000
-	maxKey    = 256 // bytes
 )
 
 // field is one top-level member of a body, or one query parameter.
@@ -28,7 +22,7 @@ type field struct {
 // gate takes a body apart at its top level, having walked all of it within
 // bounds. Nothing is decoded before it has passed. An empty body and null have
 // no fields. The values are parts of body.
-func gate(body []byte) ([]field, error) {
+func gate(body []byte, limits *door.Limits) ([]field, error) {
 	trimmed := bytes.Trim(body, " \t\r\n")
 	if len(trimmed) == 0 || string(trimmed) == "null" {
 		return nil, nil
@@ -41,8 +35,8 @@ func gate(body []byte) ([]field, error) {
 	var at int64 // where the value of the last top-level name begins
 	var key string
 	for tokens := 0; ; tokens++ {
-		if tokens > maxTokens {
-			return nil, malformed("more than %d tokens", maxTokens)
+		if tokens > limits.JSONTokens {
+			return nil, malformed("more than %d tokens", limits.JSONTokens)
 		}
 		kind, n := dec.StackIndex(dec.StackDepth())
 		name := kind == '{' && n%2 == 0 // the next token is a name or the object's end
@@ -51,13 +45,13 @@ func gate(body []byte) ([]field, error) {
 			return nil, reason(err, dec)
 		}
 		depth := dec.StackDepth()
-		if depth > maxDepth {
-			return nil, malformed("nested more than %d deep", maxDepth)
+		if depth > limits.JSONDepth {
+			return nil, malformed("nested more than %d deep", limits.JSONDepth)
 		}
 		if name && tok.Kind() == '"' {
 			s := tok.String()
-			if len(s) > maxKey {
-				return nil, malformed("a key is longer than %d bytes", maxKey)
+			if len(s) > limits.JSONKeyBytes {
+				return nil, malformed("a key is longer than %d bytes", limits.JSONKeyBytes)
 			}
 			if depth == 1 {
 				key, at = s, dec.InputOffset()
@@ -95,20 +89,20 @@ func reason(err error, dec *jsontext.Decoder) error {
 }
 
 // form takes a body of application/x-www-form-urlencoded apart.
-func form(body []byte) ([]field, error) {
-	return pairs(string(body), func(why string) error {
+func form(body []byte, limits *door.Limits) ([]field, error) {
+	return pairs(string(body), limits, func(why string) error {
 		return fault.New(fault.Invalid, "failed to decode form input: %s", why)
 	})
 }
 
 // pairs takes name=value pairs apart. A name that is given several times has
 // an array for its value.
-func pairs(s string, bad func(why string) error) ([]field, error) {
+func pairs(s string, limits *door.Limits, bad func(why string) error) ([]field, error) {
 	var fields []field
 	if s == "" {
 		return fields, nil
 	}
-	if strings.Count(s, "&") >= maxTokens/2 {
+	if strings.Count(s, "&") >= limits.JSONTokens/2 {
 		return nil, bad("too many parameters")
 	}
 	at := map[string]int{}
@@ -122,7 +116,7 @@ func pairs(s string, bad func(why string) error) ([]field, error) {
 		if !ok || !fine || name == "" {
 			return nil, bad("malformed encoding")
 		}
-		if len(name) > maxKey {
+		if len(name) > limits.JSONKeyBytes {
 			return nil, bad("a parameter's name is too long")
 		}
 		quoted, err := jsontext.AppendQuote(nil, text)

@@ -17,15 +17,12 @@ import (
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/token"
 	"rotunda.dev/rotunda/internal/wire"
 )
 
-// The bounds of a request line and of what its headers carry, in bytes.
-const (
-	maxURL     = 4 << 10
-	maxToken   = 8 << 10
-	maxWrapTTL = 64
-)
+// maxWrapTTL bounds the text of a wrapping TTL, in bytes.
+const maxWrapTTL = 64
 
 // pathOf returns the path of r as it was sent.
 func pathOf(r *http.Request) string {
@@ -44,9 +41,10 @@ func (q *request) parse() error {
 	if ours && rest == "" || !ours && strings.HasPrefix(path, "/") {
 		return nil
 	}
-	if len(r.RequestURI) > maxURL {
+	limits := &q.h.env.Limits
+	if len(r.RequestURI) > limits.URLBytes {
 		q.Path = hashed(path)
-		return fault.New(fault.Invalid, "the URL is longer than %d bytes", maxURL)
+		return fault.New(fault.Invalid, "the URL is longer than %d bytes", limits.URLBytes)
 	}
 	if !ours { // absolute, an authority, or an asterisk
 		q.Path = hashed(path)
@@ -56,6 +54,10 @@ func (q *request) parse() error {
 	if err != nil {
 		q.Path = hashed(path)
 		return fault.Wrap(fault.Invalid, err, "%s", fault.Public(err))
+	}
+	if err := checkSegments(string(parsed), limits); err != nil {
+		q.Path = hashed(path)
+		return err
 	}
 	q.Path = parsed
 	if err := q.parseQuery(); err != nil {
@@ -76,6 +78,22 @@ func (q *request) parse() error {
 	return nil
 }
 
+// checkSegments reports a path that has more or longer segments than are taken.
+func checkSegments(path string, limits *door.Limits) error {
+	n, long := 0, 0
+	for rest := path; rest != ""; n++ {
+		segment, after, _ := strings.Cut(rest, "/")
+		long, rest = max(long, len(segment)), after
+	}
+	switch {
+	case n > limits.Segments:
+		return fault.New(fault.Invalid, "a path has at most %d segments", limits.Segments)
+	case long > limits.SegmentBytes:
+		return fault.New(fault.Invalid, "a path segment has at most %d bytes", limits.SegmentBytes)
+	}
+	return nil
+}
+
 // hashed stands for a path that is not canonical, in records.
 func hashed(path string) name.Path {
 	sum := sha256.Sum256([]byte(path))
@@ -87,7 +105,7 @@ func (q *request) parseQuery() error {
 	r := q.http
 	var isList bool
 	if _, query, ok := strings.Cut(r.RequestURI, "?"); ok && query != "" {
-		fields, err := pairs(query, func(why string) error {
+		fields, err := pairs(query, &q.h.env.Limits, func(why string) error {
 			return fault.New(fault.Invalid, "malformed query: %s", why)
 		})
 		if err != nil {
@@ -149,7 +167,7 @@ func (q *request) parseQuery() error {
 	if q.Help && q.Verb == op.List {
 		q.Verb = op.Read
 	}
-	q.source.plans, q.source.verb = q.h.plans, q.Verb
+	q.source.plans, q.source.limits, q.source.verb = q.h.plans, &q.h.env.Limits, q.Verb
 	return nil
 }
 
@@ -193,29 +211,33 @@ func (q *request) parseToken(head http.Header) error {
 		found = own[0]
 	}
 	if len(auth) == 1 {
-		scheme, token, _ := strings.Cut(auth[0], " ")
+		scheme, bearer, _ := strings.Cut(auth[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			token = strings.TrimSpace(token)
-			if found != "" && token != "" && token != found {
+			bearer = strings.TrimSpace(bearer)
+			if found != "" && bearer != "" && bearer != found {
 				return several()
 			}
 			if found == "" {
-				found = token
+				found = bearer
 			}
 		}
 	}
 	if found == "" {
 		return nil
 	}
-	if len(found) > maxToken {
-		return fault.New(fault.Invalid, "a token has at most %d bytes", maxToken)
+	most := q.h.env.Limits.TokenBytes
+	if token.IsBatchText(found) {
+		most = q.h.env.Limits.BatchTokenBytes
+	}
+	if len(found) > most {
+		return fault.New(fault.Invalid, "a token has at most %d bytes", most)
 	}
 	for i := range len(found) {
 		if found[i] <= ' ' || found[i] >= 0x7f {
 			return fault.New(fault.Invalid, "malformed token")
 		}
 	}
-	q.Token = secret.New(found)
+	q.Token, q.holder = secret.New(found), q.h.env.Guard.Holder(found)
 	return nil
 }
 
@@ -273,6 +295,9 @@ func (q *request) enter() error {
 		if strings.Contains(q.op.Path, "revoke") || q.op.Path == "seal" {
 			class = door.Vital
 		}
+	}
+	if err := q.h.env.Guard.Pace(q.Time, class, q.holder); err != nil {
+		return err
 	}
 	var err error
 	q.ticket, err = q.h.env.Guard.Enter(q.Time, class, q.Remote.Addr(), account)

@@ -53,6 +53,7 @@ func New(env door.Env) http.Handler {
 	if env.LongTimeout <= 0 {
 		env.LongTimeout = max(env.Timeout, defaultLong)
 	}
+	env.Limits = env.Limits.WithDefaults()
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
@@ -74,6 +75,7 @@ type request struct {
 	source source
 	op     op.Op
 	ticket door.Ticket
+	holder uint64 // of the token, for the guard
 
 	answered bool // the head of an answer has been sent
 }
