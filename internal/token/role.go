@@ -116,11 +116,11 @@ func parseCIDRs(list []string) ([]netip.Prefix, error) {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			var a netip.Addr
-			if a, err = netip.ParseAddr(s); err == nil {
-				p, err = a.Unmap().WithZone("").Prefix(a.Unmap().BitLen())
+			if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
+				p, err = a.Unmap().Prefix(a.Unmap().BitLen())
 			}
 		}
-		if err != nil || p.Addr().Is4In6() {
+		if err != nil || !p.IsValid() || p.Addr().Is4In6() { // a zone may hold anything, even "/0"
 			return nil, fault.New(fault.Invalid, "a bound network is an address or a CIDR such as 10.0.0.0/8")
 		}
 		if p = p.Masked(); !slices.Contains(out, p) {

@@ -26,6 +26,7 @@ type attack struct {
 	body    string
 	headers []string
 	status  []int // of which the answer has one; any 4xx but 429 if empty
+	settles bool  // meanwhile the node cleans up after tokens, or counts a use
 }
 
 // nobody is the token of a request without one.
@@ -61,7 +62,7 @@ func refused(t *testing.T, r *servertest.Rig, attacks ...attack) {
 		if !isGeneric(got.Body) {
 			t.Errorf("%s: %s %.120s %.120s answered %.800s; want few words and none of what was sent", a.what, a.method, a.path, a.body, got.Body)
 		}
-		if got.Status >= 400 {
+		if got.Status >= 400 && !a.settles {
 			if changed := r.Changed(mark); len(changed) > 0 {
 				t.Errorf("%s: %s %.120s %.120s = %d and changed %v", a.what, a.method, a.path, a.body, got.Status, changed)
 			}
