@@ -31,5 +31,5 @@ func Main(ctx context.Context, p Program) int {
 	if p.Clock == nil {
 		p.Clock = clock.System{}
 	}
-	return newApp(p).run(ctx)
+	return newApp(p).run(ctx) //nolint:contextcheck // a command takes the context of its call
 }

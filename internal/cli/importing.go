@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"rotunda.dev/rotunda/internal/cli/api"
@@ -205,7 +204,7 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, m mountInfo, plan []p
 		a.note("Stored %d secrets in %s (%s)", todo, m.path, summary)
 	}
 	if format != "table" {
-		return a.print(view{doc: doc, data: jsontext.Value(doc)})
+		return a.print(view{doc: doc, data: doc})
 	}
 	return nil
 }

@@ -265,8 +265,8 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 	}
 	defer log.Close() // the node has its own
 	args := []string{"up", "--ready-line", "--data", data, "--listen", listen, "--log", path}
-	// Not CommandContext: the node outlives this command.
-	node := exec.Command(self, args...) //nolint:gosec,noctx // ourselves; see above
+	// The node outlives this command.
+	node := exec.CommandContext(context.WithoutCancel(ctx), self, args...) //nolint:gosec // ourselves
 	node.Args[0] = "rotunda"
 	node.Env = a.Environ
 	node.SysProcAttr = apart()

@@ -73,13 +73,16 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 	}
 	if in, ok := file(c.Stdin); ok && terminal != nil && isTerminal(c.Stdin) {
 		if state, err := term.MakeRaw(int(in.Fd())); err == nil {
-			defer term.Restore(int(in.Fd()), state) //nolint:errcheck // nothing more can be done
+			defer func() { _ = term.Restore(int(in.Fd()), state) }()
 		}
-		go io.Copy(terminal, in) //nolint:errcheck // ends with this program
+		go func() { _, _ = io.Copy(terminal, in) }() // ends with this program
 	}
 
-	waited := make(chan error, 1)
-	go func() { waited <- cmd.Wait() }()
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		_ = cmd.Wait() // the state says it
+	}()
 	for {
 		select {
 		case sig := <-signals:
