@@ -147,6 +147,17 @@ type Reader interface {
 	Now() time.Time
 }
 
+// Catalog is a Reader that can tell which scopes there are: that of a View of
+// every store here. It is for work on all that is kept, such as a key that is
+// replaced, and not for requests.
+type Catalog interface {
+	Reader
+
+	// Scopes returns up to limit scopes that have size bytes, begin with prefix
+	// and are greater than after, in ascending order, and whether there are more.
+	Scopes(prefix string, size int, after string, limit int) (scopes []string, more bool, err error)
+}
+
 // Tx is a Reader that reads its own writes. Errors of writes appear when Update returns.
 type Tx interface {
 	Reader

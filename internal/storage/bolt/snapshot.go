@@ -105,3 +105,50 @@ func (s *snapshot) Scan(scope, after, end string, limit int) (items []storage.It
 	}
 	return items, false, nil
 }
+
+// Scopes is that of a [storage.Catalog].
+func (s *snapshot) Scopes(prefix string, size int, after string, limit int) (scopes []string, more bool, err error) {
+	if size > storage.MaxKey || len(prefix) > size {
+		return nil, false, nil
+	}
+	defer guard(&err, debug.SetPanicOnFault(true))
+	c := s.rows.Cursor()
+	head := encodeKey(storage.Key{Scope: string(make([]byte, size))})[:2]
+	want := append(bytes.Clone(head), prefix...)
+	from := want
+	switch {
+	case len(after) == size && after >= prefix:
+		if from = past(head, after); from == nil {
+			return nil, false, nil
+		}
+	case after > prefix:
+		from = append(bytes.Clone(head), after...)
+	}
+	for k, _ := c.Seek(from); k != nil && bytes.HasPrefix(k, want); {
+		key, err := decodeKey(k)
+		if err != nil {
+			return nil, false, err
+		}
+		if limit > 0 && len(scopes) == limit {
+			return scopes, true, nil
+		}
+		scopes = append(scopes, key.Scope)
+		if from = past(head, key.Scope); from == nil {
+			break
+		}
+		k, _ = c.Seek(from)
+	}
+	return scopes, false, nil
+}
+
+// past returns the least key that is greater than those of every row of scope,
+// and of scopes that begin with it; nil if there is none.
+func past(head []byte, scope string) []byte {
+	b := append(bytes.Clone(head), scope...)
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i]++; b[i] != 0 {
+			return b[:i+1]
+		}
+	}
+	return nil
+}

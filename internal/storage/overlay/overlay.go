@@ -8,8 +8,10 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rotunda.dev/rotunda/internal/storage"
@@ -96,6 +98,23 @@ func (l Layer) Scan(scope, after, end string, limit int) ([]storage.Item, bool, 
 		items = append(items, next)
 	}
 	return items, false, nil
+}
+
+// Scopes is that of a [storage.Catalog], of a Layer with nothing below.
+func (l Layer) Scopes(prefix string, size int, after string, limit int) (scopes []string, more bool, err error) {
+	if l.Below != nil {
+		return nil, false, fmt.Errorf("storage: no catalog of a transaction's scopes: %w", errors.ErrUnsupported)
+	}
+	for k := range l.Writes.All() {
+		if len(k.Scope) != size || k.Scope <= after || !strings.HasPrefix(k.Scope, prefix) {
+			continue
+		}
+		if limit > 0 && len(scopes) == limit {
+			return scopes, true, nil
+		}
+		scopes, after = append(scopes, k.Scope), k.Scope
+	}
+	return scopes, false, nil
 }
 
 // keep copies v, so that the copy is not nil.

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,7 +10,8 @@ import (
 	"rotunda.dev/rotunda/internal/storage"
 )
 
-// Reader shows a Base for a View. It is for one goroutine.
+// Reader shows a Base for a View. It is for one goroutine. It is a
+// [storage.Catalog] where the Base has a method Scopes as that has.
 type Reader struct {
 	ctx   context.Context //nolint:containedctx // of the View, and no longer
 	base  Base
@@ -25,6 +27,8 @@ type Reader struct {
 func NewReader(ctx context.Context, base Base, mark storage.Mark, now func() time.Time, most time.Duration) *Reader {
 	return &Reader{ctx: ctx, base: base, mark: mark, now: now, start: clock.System{}.Now(), most: most}
 }
+
+var _ storage.Catalog = (*Reader)(nil)
 
 // Close ends r.
 func (r *Reader) Close() { r.over = true }
@@ -75,6 +79,20 @@ func (r *Reader) Scan(scope, after, end string, limit int) ([]storage.Item, bool
 		return nil, false, err
 	}
 	return r.base.Scan(scope, after, end, limit)
+}
+
+// Scopes implements [storage.Catalog].
+func (r *Reader) Scopes(prefix string, size int, after string, limit int) ([]string, bool, error) {
+	if err := r.alive(); err != nil {
+		return nil, false, err
+	}
+	b, ok := r.base.(interface {
+		Scopes(prefix string, size int, after string, limit int) ([]string, bool, error)
+	})
+	if !ok {
+		return nil, false, fmt.Errorf("storage: no catalog of scopes: %w", errors.ErrUnsupported)
+	}
+	return b.Scopes(prefix, size, after, limit)
 }
 
 // Mark implements [storage.Reader].

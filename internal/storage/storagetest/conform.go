@@ -50,6 +50,7 @@ var checks = []struct {
 	{"undeclared", checkUndeclared},
 	{"bounds", checkBounds},
 	{"scan", checkScan},
+	{"catalog", checkCatalog},
 	{"model", checkModel},
 	{"snapshot", checkSnapshot},
 	{"serial", checkSerial},
@@ -517,6 +518,50 @@ func checkScan(t testing.TB, open Open) {
 		return nil
 	}); err != nil {
 		t.Errorf("Update = %v", err)
+	}
+}
+
+// checkCatalog asks a store for its scopes, if it tells them.
+func checkCatalog(t testing.TB, open Open) {
+	s := open(t)
+	var want []string
+	for _, scope := range []string{"a1", "a2", "a2x", "a\xff", "b1", "b\xff", "c1", "\xff\xff", "c"} {
+		put(t, s, storage.Key{Scope: scope, Row: ""}, "v")
+		put(t, s, storage.Key{Scope: scope, Row: "\xff\xff"}, "v")
+		put(t, s, storage.Key{Scope: scope, Row: "r"}, "v")
+		if len(scope) == 2 {
+			want = append(want, scope)
+		}
+	}
+	slices.Sort(want)
+	if err := s.View(t.Context(), func(r storage.Reader) error {
+		c, ok := r.(storage.Catalog)
+		if !ok {
+			return nil
+		}
+		for _, prefix := range []string{"", "a", "b", "b1", "c", "\xff"} {
+			for _, after := range []string{"", "a", "a1", "a2", "a\xff", "b", "zz", "\xff\xff"} {
+				for limit := range 4 {
+					var expect []string
+					for _, scope := range want {
+						if scope > after && strings.HasPrefix(scope, prefix) {
+							expect = append(expect, scope)
+						}
+					}
+					rest := limit > 0 && len(expect) > limit
+					if rest {
+						expect = expect[:limit]
+					}
+					got, more, err := c.Scopes(prefix, 2, after, limit)
+					if err != nil || more != rest || !slices.Equal(got, expect) {
+						t.Errorf("Scopes(%q, 2, %q, %d) = %q, %t, %v; want %q, %t", prefix, after, limit, got, more, err, expect, rest)
+					}
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
