@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rotunda.dev/rotunda/internal/clock/clocktest"
+	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/server/servertest"
 )
 
@@ -452,7 +453,8 @@ func TestH109PrefixesEndAtSlashes(t *testing.T) {
 // TestX006TimeDoesNotGoBack moves the clock back and far ahead.
 func TestX006TimeDoesNotGoBack(t *testing.T) {
 	t.Parallel()
-	r, clock := timed(t)
+	clock := clocktest.New(start)
+	r := servertest.Start(t, servertest.Config{Clock: clock, Guard: &door.GuardConfig{}}) // what counts by time is on
 	service := r.Must(r.Root, http.MethodPost, "auth/token/create", `{"ttl":"10m","policies":["default"]}`).Text("auth.client_token")
 	batch := r.Must(r.Root, http.MethodPost, "auth/token/create", `{"ttl":"10m","policies":["default"],"type":"batch"}`).Text("auth.client_token")
 	wrapped := r.Must(r.Root, http.MethodPost, "sys/wrapping/wrap", `{"a":"`+canary+`"}`, "X-Vault-Wrap-TTL", "600").Text("wrap_info.token")

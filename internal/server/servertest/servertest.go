@@ -121,7 +121,7 @@ func (r *Rig) nodeConfig() server.Config {
 		Info:  system.Info{Version: "0.0.0-test", CompatVersion: "1.19.0", ClusterName: "test", StorageType: "bolt"},
 		Log:   slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Audit: server.AuditConfig{FileDir: r.config.AuditFiles, Headers: r.config.AuditHeaders},
-		Door:  server.DoorConfig{Guard: door.GuardConfig{LoginRate: -1, LoginBurst: -1, AccountFailures: -1, RefusalRate: -1, Target: -1}},
+		Door:  server.DoorConfig{Guard: door.GuardConfig{LoginRate: -1, LoginBurst: -1, AccountFailures: -1, RefusalRate: -1, GlobalRate: -1, Target: -1}},
 	}
 	c.TTL.Default, c.TTL.Max = 768*time.Hour, 768*time.Hour
 	if r.config.Guard != nil {
