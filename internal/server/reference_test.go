@@ -44,10 +44,10 @@ func TestReference(t *testing.T) {
 			path := filepath.Join("..", "..", "docs", "reference", file)
 			got := page(t)
 			if written() {
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a page of the repository
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // likewise
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -184,7 +184,7 @@ func kindOf(t reflect.Type) string {
 	case reflect.TypeFor[[]string]():
 		return "list of text"
 	}
-	switch t.Kind() { //nolint:exhaustive // the kinds that a configuration has
+	switch t.Kind() {
 	case reflect.String:
 		return "text"
 	case reflect.Bool:
