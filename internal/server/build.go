@@ -54,7 +54,7 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	}
 	parts.Mounts = mount.NewTable(mount.Parts{
 		Barrier: b, Core: core, Fence: changes, Clock: n.c.Clock, Log: n.c.Log, TTL: n.c.TTL, Limits: n.c.Engines,
-		Kinds: append(slices.Clone(builtin.Engines), system.Kind(parts), tokens.Kind(kept, policies), cubbyhole.Kind(kept)),
+		Kinds: append(slices.Concat(builtin.Engines, n.c.more), system.Kind(parts), tokens.Kind(kept, policies), cubbyhole.Kind(kept)),
 	})
 	unmounting := make(chan struct{}, 1)
 	parts.Unmounting = func() {

@@ -52,6 +52,11 @@ type Config struct {
 
 	Clock clock.Clock
 	Log   *slog.Logger
+
+	// Reopen opens the log again, after it was rotated; nil where it is no file.
+	Reopen func() error
+
+	more []engine.Kind // that can be mounted beside those that a server is built with
 }
 
 // AuditConfig is the part of a Config that concerns the audit log.

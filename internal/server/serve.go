@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -48,11 +49,11 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 		_, err = fmt.Fprintf(c.Out, "%s is good.\n", c.File)
 		return err
 	}
-	to, closeLog, err := logTo(config, c.Log)
+	to, err := logTo(config, c.Log)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
+	defer to.close()
 	log := newLogger(to, config.LogLevel, config.LogFormat)
 	for _, w := range warnings {
 		log.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("at", w.Pos.String()), slog.String("warning", w.Text))
@@ -61,24 +62,15 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 	if err != nil {
 		return err
 	}
-	listeners, certificates, err := listenersOf(config, node.Keys)
-	if err != nil {
-		return err
-	}
+	node.Reopen = to.reopen
 	remove, err := writePID(config.PIDFile)
 	if err != nil {
 		return err
 	}
 	defer remove()
-	if err := makeKeyFiles(config); err != nil {
-		return err
-	}
-	n, err := Open(node)
+	n, listeners, certificates, err := prepare(ctx, config, node)
 	if err != nil {
 		return err
-	}
-	if err := n.gate.AutoUnseal(ctx); err != nil && !errors.Is(err, barrier.ErrUninitialized) {
-		return errors.Join(err, n.Close())
 	}
 	for _, t := range certificates {
 		go t.Watch(ctx, clock.System{}, 2*time.Second, log)
@@ -89,6 +81,26 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 		_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
 		return err
 	})
+}
+
+// prepare opens the node of a configuration, unsealed where that needs no
+// people, and loads what its listeners need.
+func prepare(ctx context.Context, config conf.Server, node Config) (*Node, []Listener, []*listen.TLS, error) {
+	listeners, certificates, err := listenersOf(config, node.Keys)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := makeKeyFiles(config); err != nil {
+		return nil, nil, nil, err
+	}
+	n, err := Open(node)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := n.gate.AutoUnseal(ctx); err != nil && !errors.Is(err, barrier.ErrUninitialized) {
+		return nil, nil, nil, errors.Join(err, n.Close())
+	}
+	return n, listeners, certificates, nil
 }
 
 // check opens what the configuration names and leaves it as it is.
@@ -258,15 +270,74 @@ func listenersOf(config conf.Server, keys string) (all []Listener, certificates 
 	return all, certificates, nil
 }
 
-func logTo(config conf.Server, usual io.Writer) (io.Writer, func(), error) {
-	if config.LogFile == "" {
-		return usual, func() {}, nil
+// logFile is where the log goes: a file that can be opened again after it was
+// rotated, or a stream.
+type logFile struct {
+	path string // empty for a stream
+
+	mu   sync.Mutex // guards w and file
+	w    io.Writer
+	file *os.File // what w is, once the file is open
+}
+
+func logTo(config conf.Server, usual io.Writer) (*logFile, error) {
+	l := &logFile{path: config.LogFile, w: usual}
+	return l, l.reopen()
+}
+
+// Write implements io.Writer.
+func (l *logFile) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+// reopen opens the file again. Where that fails, the one before stays in use.
+func (l *logFile) reopen() error {
+	if l.path == "" {
+		return nil
 	}
-	f, err := os.OpenFile(config.LogFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the log: %w", err)
+		return fmt.Errorf("opening the log: %w", err)
 	}
-	return f, func() { _ = f.Close() }, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		_ = l.file.Close() // what was written to it is there
+	}
+	l.w, l.file = f, f
+	return nil
+}
+
+func (l *logFile) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		_ = l.file.Close() // what was written to it is there
+	}
+}
+
+// reload reads certificates again, and opens the log and the files of sinks
+// again, which may have been rotated.
+func (n *Node) reload(ctx context.Context, certificates ...*listen.TLS) {
+	if n.c.Reopen != nil {
+		if err := n.c.Reopen(); err != nil {
+			n.c.Log.LogAttrs(ctx, slog.LevelError, "opening the log again; the one before stays in use", slog.Any("cause", err))
+		}
+	}
+	for _, c := range certificates {
+		if c == nil {
+			continue
+		}
+		if err := c.Reload(); err != nil {
+			n.c.Log.LogAttrs(ctx, slog.LevelError, "reloading a certificate; the one before stays in use", slog.Any("cause", err))
+		}
+	}
+	if err := n.reopenSinks(); err != nil {
+		n.c.Log.LogAttrs(ctx, slog.LevelError, "opening a sink again", slog.Any("cause", err))
+	}
+	n.c.Log.LogAttrs(ctx, slog.LevelInfo, "reloaded")
 }
 
 func writePID(file string) (remove func(), err error) {
