@@ -14,8 +14,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/cli"
@@ -78,7 +76,7 @@ func makeHome(data, config string) (home, error) {
 		}
 		id := make([]byte, 16)
 		_, _ = rand.Read(id) // never fails
-		if err := renameio.WriteFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
+		if err := writeFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
 			return home{}, fmt.Errorf("writing the node's id: %w", err)
 		}
 		h, err = findHome(data, config)
@@ -236,7 +234,7 @@ func (n *Node) ensureSecretMount(ctx context.Context, b *broker.Broker) error {
 	if err := ensureMount(ctx, b, "secret/", "kv-v2", "key/value secret storage"); err != nil {
 		return err
 	}
-	return renameio.WriteFile(marker, nil, 0o600)
+	return writeFile(marker, nil, 0o600)
 }
 
 // owner returns the token given, renewed, if it still is an owner's, and
