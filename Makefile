@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: all build test test-deps race compat cross lint vuln fuzz docs prove-oracle prove-chaos bench clean
+.PHONY: all build test test-deps race compat cross lint vuln fuzz docs bench clean
 
 all: build
 
