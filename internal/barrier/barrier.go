@@ -118,11 +118,13 @@ type Barrier struct {
 	cluster [16]byte
 	macs    map[Purpose]*hasher
 	closed  atomic.Bool
+	counts  *counts
 
 	mu     sync.Mutex // guards what follows, and the pages' lifetime
 	pages  memory.Pages
 	root   secret.Bytes
 	ring   keyring
+	sealed []byte // from which ring was read
 	spaces map[SpaceID]*Space
 }
 
@@ -154,7 +156,7 @@ func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas [
 		tx.Put(storage.Key{Scope: keyringScope, Row: keyringRow}, ring.seal(root))
 		tx.Put(storage.Key{Scope: keyringScope, Row: sealRow}, bytes.Clone(slots))
 		for _, id := range []SpaceID{Core, Tokens} {
-			tx.Put(storage.Key{Scope: KeyScope(id), Row: keyRow}, ring.newRecord(id))
+			tx.Put(storage.Key{Scope: KeyScope(id), Row: keyRow}, ring.newRecord(id, tx.Now()))
 		}
 		return nil
 	})
@@ -241,7 +243,7 @@ func Open(ctx context.Context, raw storage.Store, root secret.Bytes) (*Barrier, 
 	if err != nil {
 		return nil, err
 	}
-	b := &Barrier{raw: carrier{raw}, cluster: s.cluster, macs: map[Purpose]*hasher{}, spaces: map[SpaceID]*Space{}}
+	b := &Barrier{raw: carrier{raw}, cluster: s.cluster, macs: map[Purpose]*hasher{}, spaces: map[SpaceID]*Space{}, counts: newCounts(), sealed: sealed}
 	b.ring, err = openKeyring(&b.pages, root, s.cluster, sealed)
 	if err == nil && b.ring.generation != s.generation {
 		err = fmt.Errorf("seal generation %d in the keyring and %d beside it: %w", b.ring.generation, s.generation, storage.ErrCorrupt)
@@ -403,17 +405,21 @@ func KeyScope(id SpaceID) string { return keyTable + string(id[:]) }
 
 // AddSpace makes keys for a space; it leaves those that exist.
 func (b *Barrier) AddSpace(ctx context.Context, id SpaceID) error {
-	return b.raw.Store.Update(ctx, storage.Locks{Own: []string{KeyScope(id)}}, func(tx storage.Tx) error {
+	locks := storage.Locks{Own: []string{KeyScope(id)}, Join: []string{keyringScope}}
+	return b.raw.Store.Update(ctx, locks, func(tx storage.Tx) error {
 		return b.AddSpaceTx(tx, id)
 	})
 }
 
 // AddSpaceTx is [Barrier.AddSpace] in a transaction of the physical store,
-// which is to own [KeyScope] of id.
+// which is to own [KeyScope] of id. It reads the keyring, too.
 func (b *Barrier) AddSpaceTx(tx storage.Tx, id SpaceID) error {
 	key := storage.Key{Scope: KeyScope(id), Row: keyRow}
 	_, err := tx.Get(key)
 	if !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err := b.freshRing(tx); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -421,7 +427,7 @@ func (b *Barrier) AddSpaceTx(tx storage.Tx, id SpaceID) error {
 	if b.closed.Load() {
 		return errClosed
 	}
-	tx.Insert(key, b.ring.newRecord(id))
+	tx.Insert(key, b.ring.newRecord(id, tx.Now()))
 	return nil
 }
 
@@ -435,6 +441,7 @@ func (b *Barrier) DropSpace(ctx context.Context, id SpaceID) error {
 	if err != nil {
 		return fmt.Errorf("destroying the keys of a space: %w", err)
 	}
+	b.counts.forget(id)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.spaces[id]; s != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"testing"
+	"time"
 
 	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/memory"
@@ -68,13 +69,20 @@ func FuzzParseKeys(f *testing.F) {
 	plain := append([]byte{format1, 0, 1, 0, 0, 0, 1}, make([]byte, 32)...)
 	f.Add(append(plain, plain[1:]...))
 	f.Add([]byte{format1})
+	f.Add((&keySet{gens: []spaceKey{newSpaceKey(1, time.Time{}), newSpaceKey(3, time.Unix(7, 0))}, names: []spaceKey{newSpaceKey(1, time.Time{})}}).encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		k, err := parseKeys([16]byte{}, Core, nil, b)
-		if err != nil && !refused(err) {
-			t.Errorf("parseKeys(%x): %v", b, err)
+		set, err := parseKeySet(b)
+		if err != nil {
+			if !refused(err) {
+				t.Errorf("parseKeySet(%x): %v", b, err)
+			}
+			return
 		}
-		if err == nil && (k.gens[k.current] == nil || k.names == nil) {
-			t.Errorf("parseKeys(%x) has no current key", b)
+		if again := set.encode(); b[0] == format2 && !bytes.Equal(again, b) {
+			t.Errorf("%x re-encodes as %x", b, again)
+		}
+		if k := set.expand([16]byte{}, Core, nil); k.gens[k.current] == nil || k.names == nil {
+			t.Errorf("%x has no current key", b)
 		}
 	})
 }

@@ -42,6 +42,8 @@ type keys struct {
 }
 
 type generation struct {
+	number       uint32
+	seals        *counter
 	rows, values *aead.Deriver
 	rowAAD       []byte // fields that all rows share
 	valueAAD     []byte
@@ -50,28 +52,111 @@ type generation struct {
 // A record of a space's keys is
 //
 //	format 1 | term 4 | box under the term's key of
-//	    format 1 | count 2 | { generation 4 | key 32 } | count 2 | { generation 4 | name key 32 }
+//	    format 2 | count 2 | { generation 4 | since 8 | key 32 } | count 2 | { generation 4 | name key 32 }
 //
-// each list ascending, its last entry the current one.
+// each list ascending, its last entry the current one; since in seconds since
+// 1970. Format 1 of what is in the box has no since.
 const (
 	recordHead = 5
 	maxGens    = 256
+
+	format2 = 2
 )
 
 func recordAAD(cluster [16]byte, id SpaceID, term uint32) aead.AAD {
 	return aead.For("space keys").Add(aead.FieldCluster, cluster[:]).Add(aead.FieldSpace, id[:]).Num(aead.FieldTerm, uint64(term))
 }
 
-// newRecord returns the record of a space with random keys.
-func (k *keyring) newRecord(id SpaceID) []byte {
-	plain := []byte{format1}
-	for range 2 {
-		plain = binary.BigEndian.AppendUint16(plain, 1)
-		plain = binary.BigEndian.AppendUint32(plain, 1)
-		key := aead.NewKey()
-		plain = append(plain, key...)
-		clear(key)
+// keySet is what a record holds.
+type keySet struct {
+	gens  []spaceKey
+	names []spaceKey // their since is not kept
+}
+
+type spaceKey struct {
+	generation uint32
+	since      time.Time // zero where the record does not say
+	key        []byte
+}
+
+func newSpaceKey(generation uint32, since time.Time) spaceKey {
+	return spaceKey{generation, since, aead.NewKey()}
+}
+
+func (k *keySet) current() uint32 { return k.gens[len(k.gens)-1].generation }
+
+func (k *keySet) wipe() {
+	for _, list := range [][]spaceKey{k.gens, k.names} {
+		for _, x := range list {
+			clear(x.key)
+		}
 	}
+}
+
+func (k *keySet) encode() []byte {
+	b := binary.BigEndian.AppendUint16([]byte{format2}, uint16(len(k.gens))) //nolint:gosec // G115: at most maxGens
+	for _, x := range k.gens {
+		b = binary.BigEndian.AppendUint32(b, x.generation)
+		b = binary.BigEndian.AppendUint64(b, uint64(max(0, x.since.Unix()))) //nolint:gosec // G115: not negative
+		b = append(b, x.key...)
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.names))) //nolint:gosec // G115: at most maxGens
+	for _, x := range k.names {
+		b = append(binary.BigEndian.AppendUint32(b, x.generation), x.key...)
+	}
+	return b
+}
+
+func parseKeySet(plain []byte) (*keySet, error) {
+	d := decoder{b: plain}
+	f := d.u8()
+	if f != format1 && f != format2 {
+		return nil, fmt.Errorf("keys of format %d: %w", f, storage.ErrNewer)
+	}
+	k := &keySet{}
+	var last uint32
+	for range d.count(maxGens) {
+		x := spaceKey{generation: d.u32()}
+		if f == format2 {
+			if at := d.u64(); at > 0 && at < 1<<40 {
+				x.since = time.Unix(int64(at), 0).UTC() //nolint:gosec // G115: bounded
+			} else if at != 0 {
+				d.bad = true
+			}
+		}
+		x.key = bytes.Clone(d.next(aead.KeySize))
+		if x.generation <= last {
+			d.bad = true
+		}
+		last = x.generation
+		k.gens = append(k.gens, x)
+	}
+	last = 0
+	for range d.count(maxGens) {
+		x := spaceKey{generation: d.u32(), key: bytes.Clone(d.next(aead.KeySize))}
+		if x.generation <= last {
+			d.bad = true
+		}
+		last = x.generation
+		k.names = append(k.names, x)
+	}
+	if !d.end() || len(k.gens) == 0 || len(k.names) == 0 {
+		k.wipe()
+		return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
+	}
+	return k, nil
+}
+
+// newRecord returns the record of a space with random keys.
+func (k *keyring) newRecord(id SpaceID, now time.Time) []byte {
+	set := &keySet{gens: []spaceKey{newSpaceKey(1, now)}, names: []spaceKey{newSpaceKey(1, now)}}
+	defer set.wipe()
+	return k.sealRecord(id, set)
+}
+
+// sealRecord returns the record of set under the key of the current term.
+func (k *keyring) sealRecord(id SpaceID, set *keySet) []byte {
+	plain := set.encode()
 	defer clear(plain)
 	box, ok := k.box(k.term)
 	if !ok {
@@ -81,63 +166,74 @@ func (k *keyring) newRecord(id SpaceID) []byte {
 	return append(head, box.Seal(plain, recordAAD(k.cluster, id, k.term))...)
 }
 
-func (b *Barrier) openRecord(id SpaceID, record []byte) (*keys, error) {
+// termOf returns the term under whose key a record is.
+func termOf(record []byte) (uint32, error) {
 	if len(record) < recordHead {
-		return nil, fmt.Errorf("short record of keys: %w", storage.ErrCorrupt)
+		return 0, fmt.Errorf("short record of keys: %w", storage.ErrCorrupt)
 	}
 	if record[0] != format1 {
-		return nil, fmt.Errorf("record of keys of format %d: %w", record[0], storage.ErrNewer)
+		return 0, fmt.Errorf("record of keys of format %d: %w", record[0], storage.ErrNewer)
 	}
-	term := binary.BigEndian.Uint32(record[1:])
+	return binary.BigEndian.Uint32(record[1:]), nil
+}
+
+// openRecord returns what a record holds. A term that the keyring in memory
+// has not is looked for in the keyring as r sees it.
+func (b *Barrier) openRecord(r storage.Reader, id SpaceID, record []byte) (*keySet, error) {
+	term, err := termOf(record)
+	if err != nil {
+		return nil, err
+	}
+	plain, known, err := b.openRecordOf(term, id, record)
+	if !known && err == nil {
+		if err := b.freshRing(r); err != nil {
+			return nil, err
+		}
+		if plain, known, err = b.openRecordOf(term, id, record); !known && err == nil {
+			return nil, fmt.Errorf("keys of term %d, of which there is no key: %w", term, storage.ErrCorrupt)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	return parseKeySet(plain)
+}
+
+func (b *Barrier) openRecordOf(term uint32, id SpaceID, record []byte) (plain []byte, known bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
-		return nil, errClosed
+		return nil, false, errClosed
 	}
 	box, ok := b.ring.box(term)
 	if !ok {
-		return nil, fmt.Errorf("keys of term %d, of which there is no key: %w", term, storage.ErrCorrupt)
+		return nil, false, nil
 	}
-	plain, err := box.Open(record[recordHead:], recordAAD(b.cluster, id, term))
+	plain, err = box.Open(record[recordHead:], recordAAD(b.cluster, id, term))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+		return nil, true, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
-	defer clear(plain)
-	return parseKeys(b.cluster, id, record, plain)
+	return plain, true, nil
 }
 
-func parseKeys(cluster [16]byte, id SpaceID, record, plain []byte) (*keys, error) {
-	d := decoder{b: plain}
-	if f := d.u8(); f != format1 {
-		return nil, fmt.Errorf("keys of format %d: %w", f, storage.ErrNewer)
-	}
-	k := &keys{record: bytes.Clone(record), gens: map[uint32]*generation{}, prefix: string(id[:])}
-	for range d.count(maxGens) {
-		gen, key := d.u32(), secret.NewBytes(d.next(aead.KeySize))
-		if d.bad || gen <= k.current {
-			return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
-		}
+// expand makes keys of a set ready for use, which it does not keep.
+func (k *keySet) expand(cluster [16]byte, id SpaceID, record []byte) *keys {
+	out := &keys{record: bytes.Clone(record), gens: map[uint32]*generation{}, prefix: string(id[:])}
+	for _, x := range k.gens {
 		fields := func(use string) aead.AAD {
-			return aead.For(use).Add(aead.FieldCluster, cluster[:]).Add(aead.FieldSpace, id[:]).Num(aead.FieldGeneration, uint64(gen))
+			return aead.For(use).Add(aead.FieldCluster, cluster[:]).Add(aead.FieldSpace, id[:]).Num(aead.FieldGeneration, uint64(x.generation))
 		}
-		k.gens[gen] = &generation{
+		key := secret.NewBytes(x.key)
+		out.gens[x.generation] = &generation{
+			number: x.generation, seals: &counter{},
 			rows: deriver(key, "rotunda rows"), rowAAD: fields("row"),
 			values: deriver(key, "rotunda data keys"), valueAAD: fields("data key"),
 		}
-		k.current = gen
+		out.current = x.generation
 	}
-	var last uint32
-	for range d.count(maxGens) {
-		gen, key := d.u32(), d.next(aead.KeySize)
-		if d.bad || gen <= last {
-			return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
-		}
-		last, k.names = gen, newHasher(secret.NewBytes(key))
-	}
-	if !d.end() || k.current == 0 || k.names == nil {
-		return nil, fmt.Errorf("malformed keys: %w", storage.ErrCorrupt)
-	}
-	return k, nil
+	out.names = newHasher(secret.NewBytes(k.names[len(k.names)-1].key))
+	return out
 }
 
 func deriver(key secret.Bytes, info string) *aead.Deriver {
@@ -160,10 +256,13 @@ func (s *Space) fresh(r storage.Reader, have *keys) (*keys, error) {
 	if have != nil && bytes.Equal(record, have.record) {
 		return have, nil
 	}
-	k, err := s.b.openRecord(s.id, record)
+	set, err := s.b.openRecord(r, s.id, record)
 	if err != nil {
 		return nil, fmt.Errorf("opening the keys of a space: %w", err)
 	}
+	defer set.wipe()
+	k := set.expand(s.b.cluster, s.id, record)
+	s.b.counts.attach(s.id, k)
 	s.keys.CompareAndSwap(have, k)
 	return k, nil
 }
@@ -426,9 +525,15 @@ func (t *tx) seal(k storage.Key, value []byte) (storage.Key, []byte) {
 		return storage.Key{Scope: t.s.KeyScope(), Row: strings.Repeat("-", storage.MaxKey)}, nil
 	}
 	below := t.below(k)
-	g := t.keys.gens[t.keys.current]
+	return below, t.keys.sealRow(below, value)
+}
+
+// sealRow returns value as it is kept at below, a key of the physical store.
+func (k *keys) sealRow(below storage.Key, value []byte) []byte {
+	g := k.gens[k.current]
+	g.seals.add()
 	var room [256]byte
-	return below, g.rows.Seal(t.keys.head(len(value)), value, rowAAD(room[:0], g.rowAAD, below.Scope, below.Row))
+	return g.rows.Seal(k.head(len(value)), value, rowAAD(room[:0], g.rowAAD, below.Scope, below.Row))
 }
 
 // Put implements [storage.Tx].
@@ -455,29 +560,34 @@ func (t *tx) Delete(k storage.Key) {
 // anew leaves the value alone.
 
 // Seal encrypts plain under a random key of its own, which it wraps with the
-// space's key. Whoever deletes wrapped has destroyed plain.
+// space's key. Whoever deletes wrapped has destroyed plain. In a transaction it
+// is to be called by [ValueTx], which sees the keys as the transaction does.
 func (s *Space) Seal(v Value, plain []byte) (wrapped, sealed []byte, err error) {
 	k := s.keys.Load()
 	if k == nil {
 		return nil, nil, s.gone()
 	}
-	key := aead.NewKey()
-	defer clear(key)
-	g := k.gens[k.current]
-	var room [256]byte
-	wrapped = g.values.Seal(k.head(aead.KeySize), key, v.fields(append(room[:0], g.valueAAD...)))
-	sealed = append(make([]byte, 0, 1+aead.OnceOverhead+len(plain)), format1)
-	sealed = aead.SealOnce(sealed, key, plain, s.valueAAD(room[:0], v))
+	wrapped, sealed = s.sealValue(k, v, plain)
 	return wrapped, sealed, nil
 }
 
-// Unseal returns what [Space.Seal] was given, if both are as it returned them
-// for v; otherwise an error wrapping [storage.ErrCorrupt].
-func (s *Space) Unseal(v Value, wrapped, sealed []byte) ([]byte, error) {
-	k := s.keys.Load()
-	if k == nil {
-		return nil, s.gone()
-	}
+func (s *Space) sealValue(k *keys, v Value, plain []byte) (wrapped, sealed []byte) {
+	key := aead.NewKey()
+	defer clear(key)
+	var room [256]byte
+	sealed = append(make([]byte, 0, 1+aead.OnceOverhead+len(plain)), format1)
+	return k.wrap(v, key), aead.SealOnce(sealed, key, plain, s.valueAAD(room[:0], v))
+}
+
+func (k *keys) wrap(v Value, key []byte) []byte {
+	g := k.gens[k.current]
+	g.seals.add()
+	var room [256]byte
+	return g.values.Seal(k.head(aead.KeySize), key, v.fields(append(room[:0], g.valueAAD...)))
+}
+
+// unwrap returns the data key in wrapped. The caller clears it.
+func (k *keys) unwrap(v Value, wrapped []byte) ([]byte, error) {
 	g, rest, err := k.split(wrapped)
 	if err != nil {
 		return nil, fmt.Errorf("unwrapping a data key: %w", err)
@@ -490,16 +600,32 @@ func (s *Space) Unseal(v Value, wrapped, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unwrapping a data key: %w: %w", storage.ErrCorrupt, err)
 	}
-	defer clear(key)
 	if len(key) != aead.KeySize {
+		clear(key)
 		return nil, fmt.Errorf("data key of %d bytes: %w", len(key), storage.ErrCorrupt)
 	}
+	return key, nil
+}
+
+// Unseal returns what [Space.Seal] was given, if both are as it returned them
+// for v; otherwise an error wrapping [storage.ErrCorrupt].
+func (s *Space) Unseal(v Value, wrapped, sealed []byte) ([]byte, error) {
+	k := s.keys.Load()
+	if k == nil {
+		return nil, s.gone()
+	}
+	key, err := k.unwrap(v, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
 	if len(sealed) < 1+aead.OnceOverhead {
 		return nil, fmt.Errorf("short value: %w", storage.ErrCorrupt)
 	}
 	if sealed[0] != format1 {
 		return nil, fmt.Errorf("value of format %d: %w", sealed[0], storage.ErrNewer)
 	}
+	var room [256]byte
 	plain, err := aead.OpenOnce(make([]byte, 0, len(sealed)), key, sealed[1:], s.valueAAD(room[:0], v))
 	if err != nil {
 		return nil, fmt.Errorf("opening a value: %w: %w", storage.ErrCorrupt, err)

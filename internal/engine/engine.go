@@ -108,5 +108,10 @@ type Instance struct {
 	// mount has been closed to callers.
 	Drain func(ctx context.Context) (more bool, err error)
 
+	// Keys knows which of the engine's rows hold data keys that Values has
+	// wrapped, so that they can be brought under another key of the mount. An
+	// engine that seals values must have it.
+	Keys barrier.Holder
+
 	Close func() error
 }

@@ -25,6 +25,7 @@ type Mounted struct {
 	Call   op.Mount // what its operations are told of it
 	Routes *op.Routes
 	Drain  func(ctx context.Context) (more bool, err error)
+	Keys   barrier.Holder // of its data keys; nil for an engine without
 }
 
 // Table finds the mount that a path lies in. It keeps one instance of each
@@ -273,7 +274,7 @@ func (t *Table) openOne(ctx context.Context, e Entry) (*Mounted, func() error, e
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Mounted{Entry: e, Call: call, Routes: op.NewRoutes(instance.Ops), Drain: instance.Drain}, instance.Close, nil
+	return &Mounted{Entry: e, Call: call, Routes: op.NewRoutes(instance.Ops), Drain: instance.Drain, Keys: instance.Keys}, instance.Close, nil
 }
 
 // Close closes every instance.

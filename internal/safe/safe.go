@@ -184,7 +184,11 @@ func (s *Safe) Add(tx storage.Tx, x *Secret, d Draft, at time.Time) (*Version, e
 		ID: newID(), Kind: d.Kind, Created: at.UTC(), DeletedAt: d.DeletedAt.UTC(),
 		NotBefore: d.NotBefore.UTC(), Expires: d.Expires.UTC(), seq: x.next,
 	}
-	wrapped, sealed, err := s.values.Seal(barrier.Value{Secret: x.ID, Version: v.ID, Kind: byte(v.Kind)}, d.Value)
+	seal := s.values.Seal
+	if t, ok := tx.(barrier.ValueTx); ok {
+		seal = t.SealValue
+	}
+	wrapped, sealed, err := seal(barrier.Value{Secret: x.ID, Version: v.ID, Kind: byte(v.Kind)}, d.Value)
 	if err != nil {
 		return nil, fmt.Errorf("sealing a value: %w", err)
 	}
@@ -211,6 +215,11 @@ func (s *Safe) Save(tx storage.Tx, x *Secret) error {
 		x.fresh = false
 	}
 	x.dropRows(tx)
+	if t, ok := tx.(barrier.Rewrapper); ok {
+		if _, err := x.rewrap(t); err != nil {
+			return err
+		}
+	}
 	tx.Put(storage.Key{Scope: Scope(x.path), Row: headRow}, encodeHead(x))
 	return nil
 }

@@ -76,7 +76,7 @@ func open(_ context.Context, env engine.Env) (engine.Instance, error) {
 	if env.Options[optionVersion] == "2" {
 		ops = m.ops2()
 	}
-	return engine.Instance{Ops: ops, Drain: m.drain}, nil
+	return engine.Instance{Ops: ops, Drain: m.drain, Keys: safe.Heads{}}, nil
 }
 
 func (m *mounted) drain(ctx context.Context) (more bool, err error) {
