@@ -27,8 +27,15 @@ import (
 // Scope is the scope of the table in the core space.
 const Scope = "m"
 
-// MaxMounts bounds the table.
-const MaxMounts = 1000
+// The bounds of the table, which is one row, and of what is said of a mount.
+const (
+	MaxMounts      = 1000
+	MaxDescription = 1024 // bytes
+	MaxOptions     = 64
+	MaxOption      = 512 // bytes of a name or a value
+
+	maxTable = 900 << 10 // bytes of the row, which grows when it is sealed
+)
 
 const (
 	row    = "table"
@@ -130,6 +137,9 @@ func write(tx storage.Tx, mounts []Entry) error {
 	if err != nil {
 		return fmt.Errorf("encoding the mount table: %w", err)
 	}
+	if len(b) > maxTable {
+		return fault.New(fault.Invalid, "the table of mounts is full")
+	}
 	tx.Put(storage.Key{Scope: Scope, Row: row}, b)
 	return nil
 }
@@ -147,17 +157,20 @@ func Add(tx storage.Tx, e Entry) error {
 	if err := free(mounts, e.Path, ""); err != nil {
 		return err
 	}
+	if err := e.check(); err != nil {
+		return err
+	}
 	return write(tx, append(mounts, e))
 }
 
-// CheckFree reports a path that [Add] would refuse as things stand, so that
-// nothing need be made for a mount that cannot be.
-func CheckFree(r storage.Reader, path name.Path) error {
+// Check reports a mount that [Add] would refuse as things stand, so that
+// nothing need be made for one that cannot be.
+func Check(r storage.Reader, e *Entry) error {
 	mounts, err := Read(r)
 	if err != nil {
 		return err
 	}
-	return free(mounts, path, "")
+	return errors.Join(e.check(), free(mounts, e.Path, ""))
 }
 
 // Change calls fn with the mount at path, which must not be closing, and keeps
@@ -174,7 +187,26 @@ func Change(tx storage.Tx, path name.Path, fn func(*Entry) error) error {
 	if err := fn(&mounts[i]); err != nil {
 		return err
 	}
+	if err := mounts[i].check(); err != nil {
+		return err
+	}
 	return write(tx, mounts)
+}
+
+// check holds what is said of a mount to its bounds.
+func (e *Entry) check() error {
+	if len(e.Description) > MaxDescription {
+		return fault.New(fault.Invalid, "the description of a mount has at most %d bytes", MaxDescription)
+	}
+	if len(e.Options) > MaxOptions {
+		return fault.New(fault.Invalid, "a mount has at most %d options", MaxOptions)
+	}
+	for k, v := range e.Options {
+		if len(k) > MaxOption || len(v) > MaxOption {
+			return fault.New(fault.Invalid, "an option of a mount has at most %d bytes", MaxOption)
+		}
+	}
+	return nil
 }
 
 // Move gives the mount at from the path to.
@@ -189,6 +221,9 @@ func Move(tx storage.Tx, from, to name.Path) error {
 	}
 	if mounts[i].Fixed {
 		return fault.New(fault.Invalid, "cannot remount %q", string(from))
+	}
+	if from == to {
+		return fault.New(fault.Invalid, "path is already in use at %s", to)
 	}
 	moved := mounts[i]
 	moved.Path = to

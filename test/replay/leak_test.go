@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -223,10 +225,13 @@ func raw(t *testing.T, r *servertest.Rig, address, request string) string {
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.CloseWrite(); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	b, _ := io.ReadAll(c) // the server may reset it
+	b, err := io.ReadAll(c) // the server may reset it
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after %.80q the connection stays open: %.200q", request, b)
+	}
 	return string(b)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/mount"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/wire"
@@ -303,6 +304,9 @@ func (a auditor) enable(ctx context.Context, _ *op.Call, in sinkEnableIn) (op.Em
 	if err := a.p.Sinks.Check(c); err != nil {
 		return op.Empty{}, err
 	}
+	if err := checkSink(c); err != nil {
+		return op.Empty{}, err
+	}
 	if n == "journal" || named(a.p.Sinks.Declared(), n) {
 		return op.Empty{}, fault.New(fault.Invalid, "path already in use")
 	}
@@ -325,6 +329,14 @@ func (a auditor) enable(ctx context.Context, _ *op.Call, in sinkEnableIn) (op.Em
 		return op.Empty{}, errors.Join(err, a.forget(context.WithoutCancel(ctx), n))
 	}
 	return op.Empty{}, nil
+}
+
+// checkSink bounds what is kept of a sink.
+func checkSink(c audit.SinkConfig) error {
+	if len(c.Description) > mount.MaxDescription || len(c.Options) > mount.MaxOptions {
+		return fault.New(fault.Invalid, "the description of an audit device has at most %d bytes, and it has at most %d options", mount.MaxDescription, mount.MaxOptions)
+	}
+	return nil
 }
 
 func (a auditor) forget(ctx context.Context, name string) error {

@@ -365,7 +365,7 @@ func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, 
 	if err != nil {
 		return op.Empty{}, err
 	}
-	if err := b.parts.Core.View(ctx, func(r storage.Reader) error { return mount.CheckFree(r, path) }); err != nil {
+	if err := b.parts.Core.View(ctx, func(r storage.Reader) error { return mount.Check(r, &e) }); err != nil {
 		return op.Empty{}, err
 	}
 	// The key comes first: a crash before the mount exists leaves a key that nothing uses.
