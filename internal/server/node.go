@@ -199,6 +199,9 @@ func privateDir(dir string) error {
 // requests end, seals, and closes the node. Ready is called once every listener
 // answers.
 func (n *Node) Serve(ctx context.Context, listeners []Listener, ready func(addresses []net.Addr) error) (err error) {
+	heap, untend := context.WithCancel(context.WithoutCancel(ctx))
+	defer untend()
+	go tendHeap(heap, n.c.Clock)
 	var (
 		servers []*listen.Server
 		addrs   []net.Addr
