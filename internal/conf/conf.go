@@ -73,7 +73,7 @@ type Server struct {
 	Limits    Limits     `hcl:"limits" doc:"What bounds requests and what is kept."`
 
 	AuditFileDir string `hcl:"audit_file_dir" doc:"Directory below which file sinks may be enabled by the API; where there is none, they cannot."`
-	KeysDir      string `hcl:"keys_dir" doc:"Directory of the keys of this node, apart from the data; $XDG_CONFIG_HOME/rotunda/keys where there is none."`
+	KeysDir      string `hcl:"keys_dir" doc:"Directory of the keys of this node, apart from the data; $XDG_CONFIG_HOME/rotunda/keys/server where there is none."`
 
 	APIAddr     string `hcl:"api_addr" doc:"URL under which clients reach this node: https://vault.example.org:8200."`
 	ClusterAddr string `hcl:"cluster_addr" doc:"URL under which other nodes reach this one."`
