@@ -319,6 +319,9 @@ func (t *table) give(key uint64) {
 func (t *table) fail(key uint64, now time.Time, free int, window time.Duration) (wait time.Duration) {
 	t.with(key, func(s *slot) {
 		since := now.Sub(s.at)
+		if since < 0 { // the clock was set back
+			s.at, since = now, 0
+		}
 		over := int(s.level) - free
 		if over >= 0 {
 			backoff := min(maxBackoff, time.Second<<min(over, 20))
@@ -360,6 +363,9 @@ func (p *pacer) take(now time.Time, rate float64) (wait time.Duration) {
 	for {
 		due := p.due.Load()
 		next := max(due, at) + interval
+		if due-at > 2*ahead {
+			next = at + interval // the clock was set back
+		}
 		if next-at > ahead {
 			return time.Duration(next - at - ahead)
 		}

@@ -159,7 +159,7 @@ func (r *Rig) start() {
 	pool.AddCert(ca.Certificate())
 	r.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1"}
 	r.Client = &http.Client{
-		Transport:     &http.Transport{TLSClientConfig: r.TLS.Clone(), MaxIdleConnsPerHost: 64},
+		Transport:     &http.Transport{TLSClientConfig: r.TLS.Clone(), MaxIdleConnsPerHost: 64, ExpectContinueTimeout: 20 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       time.Minute,
 	}
