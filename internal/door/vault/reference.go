@@ -3,6 +3,7 @@ package vault
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"rotunda.dev/rotunda/internal/name"
@@ -86,6 +87,13 @@ func writeAnswer(b *strings.Builder, o *op.Op) {
 	case o.Out.Kind() == reflect.Struct && o.Out != jsonType && o.Out != textType:
 		rows := answerRows(o.Out)
 		if len(rows) == 0 {
+			return
+		}
+		if !slices.ContainsFunc(rows, func(r described) bool { return r.doc != "" }) { // names that say it themselves
+			b.WriteString("\n| answers | type |\n|---|---|\n")
+			for _, r := range rows {
+				fmt.Fprintf(b, "| `%s` | %s |\n", r.name, typeName(r.typ))
+			}
 			return
 		}
 		b.WriteString("\n| answers | type | meaning |\n|---|---|---|\n")
