@@ -66,7 +66,8 @@ The secrets that it makes are under MOUNT/bench- and are removed at the end.
 
 With --limit it measures in the same run a bare TLS server that appends a line as long as an audit record to a
 file and waits for a group-committed fdatasync before each answer, and prints the ratio to it, and how often a
-second this disk syncs one line at a time.
+second this disk syncs one line at a time. Beside kv-write it measures bbolt.DB.Batch with values as large, from as
+many goroutines.
 `
 
 // Run performs the command and returns its exit code.
@@ -124,6 +125,8 @@ type Row struct {
 	CPURatio   float64 `json:"cpu_ratio,omitzero"`
 	LineBytes  int     `json:"audit_line_bytes,omitzero"`
 	SyncsASec  float64 `json:"raw_syncs_per_second,omitzero"`
+	BatchRate  float64 `json:"bbolt_batch_writes_per_second,omitzero"`
+	BatchRatio float64 `json:"bbolt_batch_ratio,omitzero"`
 	firstError int
 }
 
@@ -401,7 +404,13 @@ func (r *run) besideLimit(ctx context.Context, row Row, next maker, length time.
 	if dir == "" {
 		dir = "."
 	}
-	row.SyncsASec, err = syncRate(dir, row.LineBytes, time.Second)
+	if row.SyncsASec, err = syncRate(dir, row.LineBytes, time.Second); err != nil || row.Workload != "kv-write" {
+		return row, err
+	}
+	row.BatchRate, err = batchRate(dir, r.o.connections, r.o.size, length)
+	if err == nil {
+		row.BatchRatio = row.Rate / row.BatchRate
+	}
 	return row, err
 }
 
@@ -433,10 +442,11 @@ func (r *run) report(rows []Row) error {
 		return err
 	}
 	w := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "workload\trequests/s\tp50 ms\tp99 ms\tserver µs\tlimit/s\tlimit µs\trate ratio\tCPU ratio\tline B\tsyncs/s\t")
+	fmt.Fprintln(w, "workload\trequests/s\tp50 ms\tp99 ms\tserver µs\tlimit/s\tlimit µs\trate ratio\tCPU ratio\tline B\tsyncs/s\tbatch/s\tbatch ratio\t")
 	for _, x := range rows {
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t\n", x.Workload, x.Rate, x.P50, x.P99,
-			shown(x.CPU, 1), shown(x.LimitRate, 0), shown(x.LimitCPU, 1), shown(x.RateRatio, 2), shown(x.CPURatio, 2), x.LineBytes, shown(x.SyncsASec, 0))
+		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t\n", x.Workload, x.Rate, x.P50, x.P99,
+			shown(x.CPU, 1), shown(x.LimitRate, 0), shown(x.LimitCPU, 1), shown(x.RateRatio, 2), shown(x.CPURatio, 2), x.LineBytes, shown(x.SyncsASec, 0),
+			shown(x.BatchRate, 0), shown(x.BatchRatio, 2))
 	}
 	return w.Flush()
 }

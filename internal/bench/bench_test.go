@@ -63,3 +63,10 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 }
+
+func TestBatchRate(t *testing.T) {
+	rate, err := batchRate(t.TempDir(), 4, 100, 50*time.Millisecond)
+	if err != nil || rate <= 0 {
+		t.Errorf("batchRate = %v, %v; want some writes", rate, err)
+	}
+}
