@@ -372,7 +372,9 @@ func (b *Barrier) TurnSpace(ctx context.Context, id SpaceID) (generation uint32,
 }
 
 // RetireSpace destroys the keys of a space before a generation, under which
-// there must be nothing left.
+// there must be nothing left. The caller waits for [storage.MaxView] after the
+// last change that [Barrier.Sweep] made: who has read something before that
+// may still open it.
 func (b *Barrier) RetireSpace(ctx context.Context, id SpaceID, before uint32) error {
 	err := b.changeSet(ctx, id, func(set *keySet, _ time.Time) (bool, error) {
 		if before > set.current() {

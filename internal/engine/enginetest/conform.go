@@ -66,7 +66,9 @@ func (s Step) Run(ctx context.Context, r *Rig) error {
 //   - neither an audit record nor the store shows a secret;
 //   - a crash at any commit of any operation leaves what was before it or what
 //     is after it;
-//   - draining leaves nothing, also when it is interrupted.
+//   - draining leaves nothing, also when it is interrupted;
+//   - the mount's key can be turned, also when that is interrupted, and the old
+//     one destroyed, and callers see what they saw.
 func Conform(t *testing.T, s Suite) {
 	t.Helper()
 	t.Run("open", s.testOpen)
@@ -75,6 +77,7 @@ func Conform(t *testing.T, s Suite) {
 	t.Run("twice", s.testTwice)
 	t.Run("crash", s.testCrash)
 	t.Run("drain", s.testDrain)
+	t.Run("turn", s.testTurn)
 }
 
 func (s Suite) testOpen(t *testing.T) {
