@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/wire"
@@ -129,6 +131,8 @@ func typeName(t reflect.Type) string {
 		return "secret bytes in base64"
 	case jsonType:
 		return "secret object"
+	case reflect.TypeFor[jsontext.Value]():
+		return "object"
 	case reflect.TypeFor[wire.Duration]():
 		return "duration"
 	case reflect.TypeFor[wire.Strings]():
