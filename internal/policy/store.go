@@ -225,22 +225,26 @@ func (s *Store) Put(tx storage.Tx, n name.Name, text string) (p *Policy, err err
 	if p, err = s.Parse(text); err != nil {
 		return nil, err
 	}
+	return p, s.put(tx, n, p)
+}
+
+func (s *Store) put(tx storage.Tx, n name.Name, p *Policy) error {
 	p.Name = n
 	added, err := directory.Add(tx, names, string(n))
 	if err != nil {
-		return nil, fmt.Errorf("adding a policy's name: %w", err)
+		return fmt.Errorf("adding a policy's name: %w", err)
 	}
 	if added {
 		count, err := directory.Count(tx, names)
 		if err != nil {
-			return nil, fmt.Errorf("counting policies: %w", err)
+			return fmt.Errorf("counting policies: %w", err)
 		}
 		if count > MaxPolicies {
-			return nil, fault.New(fault.Limited, "there are %d policies, which is the most there can be", MaxPolicies)
+			return fault.New(fault.Limited, "there are %d policies, which is the most there can be", MaxPolicies)
 		}
 	}
-	tx.Put(storage.Key{Scope: scope(n), Row: row}, append([]byte{format1}, text...))
-	return p, nil
+	tx.Put(storage.Key{Scope: scope(n), Row: row}, append([]byte{format1}, p.Text...))
+	return nil
 }
 
 // Delete removes the policy of the given name in a transaction of the core
@@ -264,8 +268,11 @@ func (s *Store) EnsureDefaults(ctx context.Context) error {
 		if err != nil || there {
 			return err
 		}
-		_, err = s.Put(tx, Default, DefaultText)
-		return err
+		p, err := Parse(DefaultText) // which no bound keeps out
+		if err != nil {
+			return err
+		}
+		return s.put(tx, Default, p)
 	})
 	if err != nil {
 		return fmt.Errorf("putting the default policy: %w", err)
