@@ -133,12 +133,12 @@ type Status struct {
 	Progress     int
 	Nonce        string
 	ClusterID    string // while unsealed
-	RecoverySeal bool   // people can open it too
+	RecoverySeal bool   // a seal opens it without people, whose shares are a second way in
 }
 
 // Status returns how things stand.
 func (g *Gate) Status(ctx context.Context) (Status, error) {
-	s := Status{Sealed: true, Kind: g.kind()}
+	s := Status{Sealed: true, Kind: g.kind(), RecoverySeal: len(g.c.Auto) > 0}
 	stanzas, err := barrier.Stanzas(ctx, g.c.Store)
 	if errors.Is(err, barrier.ErrUninitialized) {
 		return s, nil
@@ -157,7 +157,6 @@ func (g *Gate) Status(ctx context.Context) (Status, error) {
 			return s, fmt.Errorf("reading the slot of the shares: %w", err)
 		}
 		_, s.Threshold, s.Shares = counts.Progress()
-		s.RecoverySeal = len(g.c.Auto) > 0
 	}
 	if s.Threshold == 0 {
 		s.Threshold, s.Shares = 1, 1

@@ -37,7 +37,7 @@ type initStatus struct {
 type initIn struct {
 	SecretShares      *int         `json:"secret_shares" doc:"Number of shares that the root key is split into."`
 	SecretThreshold   *int         `json:"secret_threshold" doc:"Number of shares that open the store."`
-	RecoveryShares    *int         `json:"recovery_shares" doc:"The same, where the store is opened without people: a second way in."`
+	RecoveryShares    *int         `json:"recovery_shares" doc:"The same, where the store is opened without people: a second way in. 0 makes none; 5 where it is not given."`
 	RecoveryThreshold *int         `json:"recovery_threshold" doc:"Number of recovery shares that open the store."`
 	PGPKeys           wire.Strings `json:"pgp_keys" doc:"Refused: shares are not encrypted to PGP keys."`
 	RecoveryPGPKeys   wire.Strings `json:"recovery_pgp_keys" doc:"Refused: shares are not encrypted to PGP keys."`
@@ -216,7 +216,7 @@ func (s sealer) init(ctx context.Context, _ *op.Call, in initIn) (initOut, error
 	auto := st.Kind != "shamir"
 	want := gate.InitIn{Shares: or(in.SecretShares, 5), Threshold: or(in.SecretThreshold, 3)}
 	if auto {
-		want = gate.InitIn{Shares: or(in.RecoveryShares, 0), Threshold: or(in.RecoveryThreshold, 0)}
+		want = gate.InitIn{Shares: or(in.RecoveryShares, 5), Threshold: or(in.RecoveryThreshold, 3)}
 	}
 	made, err := s.g.Init(ctx, want)
 	if err != nil {
