@@ -63,8 +63,9 @@ type node struct {
 	pool *x509.CertPool
 
 	cmd    *exec.Cmd
-	ended  chan error // has what the process ended with
-	said   *lines // what the process has printed
+	ended  chan struct{} // closed when the process has ended
+	status error         // that it ended with; read it then
+	said   *lines        // what the process has printed
 	client *http.Client
 	url    string
 }
@@ -123,8 +124,11 @@ func (n *node) launch() (stdout io.Reader, err error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	n.ended = make(chan error, 1)
-	go func(cmd *exec.Cmd, ended chan<- error) { ended <- cmd.Wait() }(n.cmd, n.ended)
+	n.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan<- struct{}) {
+		n.status = cmd.Wait()
+		close(ended)
+	}(n.cmd, n.ended)
 	return r, nil
 }
 
@@ -172,7 +176,8 @@ func (n *node) start() (took time.Duration, err error) {
 	select {
 	case a, ok := <-found:
 		if !ok {
-			return 0, fmt.Errorf("the node ended before it answered: %w: %s%s", <-n.ended, n.said, n.logTail())
+			<-n.ended
+			return 0, fmt.Errorf("the node ended before it answered: %w: %s%s", n.status, n.said, n.logTail())
 		}
 		n.url = a
 	case <-deadline.C:
@@ -236,10 +241,10 @@ func (n *node) kill() {
 // stop ends the process in order.
 func (n *node) stop() error {
 	_ = n.cmd.Process.Signal(os.Interrupt)
-	err := <-n.ended
+	<-n.ended
 	n.cmd = nil
 	n.client.CloseIdleConnections()
-	return err
+	return n.status
 }
 
 // logTail is the end of what the node has logged.
