@@ -29,12 +29,19 @@ const HashPrefix = "hmac-sha256:"
 // maxDepth is how deep values go that are shown; what is deeper is one hash.
 const maxDepth = 32
 
+// maxHashes is up to how many strings of a list are hashed one by one; of a
+// longer one the whole is.
+const maxHashes = 64
+
 // Hasher makes what the journal may show of requests and answers: their shape,
 // and keyed hashes of their values, by which an auditor can look for a value
 // that he knows. It is safe for concurrent use.
 type Hasher struct {
 	mac   func(parts ...[]byte) [32]byte
-	plans sync.Map // reflect.Type -> plan
+	plans sync.Map  // reflect.Type -> plan
+	lists sync.Pool // of *[]byte, for long lists
+
+	messages sync.Pool // of *message
 }
 
 // NewHasher returns a Hasher whose keyed hash is mac.
@@ -42,11 +49,49 @@ func NewHasher(mac func(parts ...[]byte) [32]byte) *Hasher { return &Hasher{mac:
 
 // Hash returns the keyed hash of s, by which an auditor can find it:
 // "hmac-sha256:" and 64 hex digits.
-func (h *Hasher) Hash(s string) string { return string(h.appendHash(nil, []byte(s))) }
+func (h *Hasher) Hash(s string) string {
+	var room [len(HashPrefix) + 64]byte
+	return string(h.appendText(room[:0], s))
+}
+
+// message is what is hashed, kept so that it is not allocated for each.
+type message struct {
+	parts [1][]byte
+	text  []byte
+}
 
 func (h *Hasher) appendHash(dst, b []byte) []byte {
-	sum := h.mac(b)
+	m, ok := h.messages.Get().(*message)
+	if !ok {
+		m = new(message)
+	}
+	m.parts[0] = b
+	sum := h.mac(m.parts[:]...)
+	m.parts[0] = nil
+	h.messages.Put(m)
 	return hex.AppendEncode(append(dst, HashPrefix...), sum[:])
+}
+
+// appendText is appendHash of a text.
+func (h *Hasher) appendText(dst []byte, s string) []byte {
+	m, ok := h.messages.Get().(*message)
+	if !ok {
+		m = new(message)
+	}
+	m.text = append(m.text[:0], s...)
+	m.parts[0] = m.text
+	sum := h.mac(m.parts[:]...)
+	m.parts[0] = nil
+	clear(m.text)
+	if cap(m.text) <= maxText {
+		h.messages.Put(m)
+	}
+	return hex.AppendEncode(append(dst, HashPrefix...), sum[:])
+}
+
+// quotedText appends the keyed hash of s as a JSON string.
+func (h *Hasher) quotedText(dst []byte, s string) []byte {
+	return append(h.appendText(append(dst, '"'), s), '"')
 }
 
 // quoted appends the keyed hash of b as a JSON string.
@@ -62,7 +107,9 @@ func (h *Hasher) quoted(dst, b []byte) []byte {
 // a field tagged audit:"count", how many items it has and nothing else. Of a [secret.JSON] the keys are seen and every scalar is hashed as its text, so
 // that a value is found where it is the only one that is known.
 //
-// What would be longer than 64 KiB is its length and its hash.
+// Of a list of more than 64 strings, the number and one hash of the list as
+// canonical JSON are shown. What would be longer than 64 KiB is its length and
+// its hash.
 func (h *Hasher) Redact(v any) jsontext.Value {
 	if v == nil {
 		return nil
@@ -161,7 +208,7 @@ func redactText(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
 	if !ok {
 		return redactUnknown(h, dst, v, false, 0)
 	}
-	return h.quoted(dst, []byte(t.Reveal()))
+	return h.quotedText(dst, t.Reveal())
 }
 
 func redactJSON(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
@@ -192,7 +239,7 @@ func redactString(h *Hasher, dst []byte, v reflect.Value, clear bool, _ int) []b
 	case v.Len() == 0:
 		return append(dst, `""`...)
 	}
-	return h.quoted(dst, []byte(v.String()))
+	return h.quotedText(dst, v.String())
 }
 
 func redactByteSlice(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
@@ -217,6 +264,9 @@ func redactList(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) [
 		return redactType(h, dst, v)
 	}
 	p := h.plan(v.Type().Elem())
+	if elem := v.Type().Elem(); v.Len() > maxHashes && elem.Kind() == reflect.String && elem != nameType && elem != pathType && !clear {
+		return h.redactStrings(dst, v)
+	}
 	dst = append(dst, '[')
 	for i := range v.Len() {
 		if i > 0 {
@@ -225,6 +275,29 @@ func redactList(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) [
 		dst = p(h, dst, v.Index(i), clear, depth+1)
 	}
 	return append(dst, ']')
+}
+
+// redactStrings shows how many strings a long list has, and one hash of it as
+// canonical JSON: a hash of each would be longer than the list and of less use.
+func (h *Hasher) redactStrings(dst []byte, v reflect.Value) []byte {
+	b, ok := h.lists.Get().(*[]byte)
+	if !ok {
+		b = new([]byte)
+	}
+	whole := append((*b)[:0], '[')
+	for i := range v.Len() {
+		if i > 0 {
+			whole = append(whole, ',')
+		}
+		whole, _ = jsontext.AppendQuote(whole, v.Index(i).String()) // what is not UTF-8 is replaced and said in the error
+	}
+	whole = append(whole, ']')
+	dst = h.quoted(append(dst, `{"hash":`...), whole)
+	dst = append(strconv.AppendInt(append(dst, `,"items":`...), int64(v.Len()), 10), '}')
+	clear(whole)
+	*b = whole
+	h.lists.Put(b)
+	return dst
 }
 
 // member is one of an object that is being written.
@@ -472,7 +545,7 @@ func (h *Hasher) leaf(d *jsontext.Decoder, dst []byte, depth int) ([]byte, error
 		}
 		return append(dst, ']'), nil
 	default:
-		return h.quoted(dst, []byte(tok.String())), nil // of a number, as it was spelt
+		return h.quotedText(dst, tok.String()), nil // of a number, as it was spelt
 	}
 }
 

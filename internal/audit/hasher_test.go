@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"rotunda.dev/rotunda/internal/audit"
@@ -188,6 +190,33 @@ func TestRedactIsBounded(t *testing.T) {
 	wantCanonical(t, h.Redact(one))
 	if got := string(h.Redact(struct{ L []int }{make([]int, 50000)})); !strings.HasPrefix(got, `{"bytes":100007,"hash":"hmac-sha256:`) || !strings.HasSuffix(got, `,"truncated":true}`) {
 		t.Errorf("a long value is %s", got)
+	}
+}
+
+func TestRedactLongList(t *testing.T) {
+	h := newHasher()
+	long := make([]string, audit.MaxHashes+1)
+	for i := range long {
+		long[i] = strconv.Itoa(i)
+	}
+	whole, err := json.Marshal(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(h.Redact(struct{ Keys []string }{long}))
+	if want := fmt.Sprintf(`{"keys":{"hash":"%s","items":%d}}`, h.Hash(string(whole)), len(long)); got != want {
+		t.Errorf("Redact of a long list = %s; want %s", got, want)
+	}
+	wantCanonical(t, []byte(got))
+	if got := string(h.Redact(struct{ Keys []string }{long[:audit.MaxHashes]})); !strings.Contains(got, h.Hash("63")) {
+		t.Errorf("Redact of a list that is not long = %s; want a hash of each", got)
+	}
+	names := make([]name.Name, audit.MaxHashes+1)
+	for i := range names {
+		names[i] = "n"
+	}
+	if got := string(h.Redact(struct{ Names []name.Name }{names})); !strings.HasPrefix(got, `{"names":["n","n",`) {
+		t.Errorf("Redact of many names = %s; want them shown", got)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
-	"io"
 	"sync"
 
 	"rotunda.dev/rotunda/internal/secret"
@@ -34,34 +33,71 @@ func newHasher(key secret.Bytes) *hasher {
 	}}}
 }
 
+// state is an HMAC and room for what goes in and comes out, so that neither is
+// allocated for each message.
 type state struct {
-	h   hash.Hash
-	out [sha256.Size]byte
+	h    hash.Hash
+	room [1024]byte
+	out  [sha256.Size]byte
 }
 
-func (h *hasher) with(write func(io.Writer)) (sum [sha256.Size]byte) {
+func (h *hasher) get() *state {
 	s := h.pool.Get().(*state) //nolint:errcheck,forcetypeassert // New makes nothing else
 	s.h.Reset()
-	write(s.h)
+	return s
+}
+
+// add appends p to what s is to hash, of which held bytes wait in its room, and
+// returns how many do then.
+func (s *state) add(held int, p []byte) int {
+	for len(p) > 0 {
+		if held == len(s.room) {
+			held = s.flush(held)
+		}
+		n := copy(s.room[held:], p)
+		held, p = held+n, p[n:]
+	}
+	return held
+}
+
+func (s *state) flush(held int) int {
+	_, _ = s.h.Write(s.room[:held])
+	return 0
+}
+
+// sum returns the HMAC of all that was added to s, wipes its room and gives it back.
+func (h *hasher) sum(s *state, held, most int) (sum [sha256.Size]byte) {
+	s.flush(held)
 	s.h.Sum(s.out[:0])
 	sum = s.out
+	clear(s.room[:min(most, len(s.room))])
 	h.pool.Put(s)
 	return sum
 }
 
 // whole returns the HMAC of m.
 func (h *hasher) whole(m string) [sha256.Size]byte {
-	return h.with(func(w io.Writer) { _, _ = io.WriteString(w, m) })
+	s := h.get()
+	held, most := 0, len(m)
+	for len(m) > 0 {
+		if held == len(s.room) {
+			held = s.flush(held)
+		}
+		n := copy(s.room[held:], m)
+		held, m = held+n, m[n:]
+	}
+	return h.sum(s, held, most)
 }
 
 // parts returns the HMAC of each part behind its length in eight bytes.
 func (h *hasher) parts(parts [][]byte) [sha256.Size]byte {
-	return h.with(func(w io.Writer) {
+	s := h.get()
+	held, most := 0, 0
+	for _, p := range parts {
 		var n [8]byte
-		for _, p := range parts {
-			binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-			_, _ = w.Write(n[:])
-			_, _ = w.Write(p)
-		}
-	})
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		held = s.add(s.add(held, n[:]), p)
+		most += len(n) + len(p)
+	}
+	return h.sum(s, held, most)
 }
