@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http"
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/door"
@@ -18,6 +19,9 @@ func (n *Node) Journal() *audit.Journal { return n.journal }
 func (n *Node) Operations(ctx context.Context) ([]door.MountedOps, error) {
 	return n.front.Operations(ctx)
 }
+
+// Handler returns what answers at a listener like any other, for who needs none.
+func (n *Node) Handler() http.Handler { return n.handler(Listener{}) }
 
 // Unseal opens the node by the seals that need no people.
 func (n *Node) Unseal(ctx context.Context) error { return n.gate.AutoUnseal(ctx) }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,11 +35,13 @@ func peak(fn func()) uint64 {
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		var m runtime.MemStats
+		often := time.NewTicker(2 * time.Millisecond)
+		defer often.Stop()
+		live := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 		for ctx.Err() == nil {
-			runtime.ReadMemStats(&m)
-			most.Store(max(most.Load(), m.HeapAlloc))
-			runtime.Gosched()
+			metrics.Read(live)
+			most.Store(max(most.Load(), live[0].Value.Uint64()))
+			<-often.C
 		}
 	})
 	fn()

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,8 +115,8 @@ func Start(t testing.TB, c Config) *Rig {
 	return r
 }
 
-// nodeConfig returns what the node is made of.
-func (r *Rig) nodeConfig() server.Config {
+// NodeConfig returns what the node is made of.
+func (r *Rig) NodeConfig() server.Config {
 	c := server.Config{
 		Data: r.Data, Keys: r.Keys, Clock: r.config.Clock, MaxSize: r.config.MaxStore,
 		Info:  system.Info{Version: "0.0.0-test", CompatVersion: "1.19.0", ClusterName: "test", StorageType: "bolt"},
@@ -163,7 +164,7 @@ func (r *Rig) start() {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       time.Minute,
 	}
-	if r.Node, err = server.Open(r.nodeConfig()); err != nil {
+	if r.Node, err = server.Open(r.NodeConfig()); err != nil {
 		t.Fatal(err)
 	}
 	listeners := []server.Listener{{Network: "tcp", Address: "127.0.0.1:0", TLS: wire, Limits: r.config.Limits}}
@@ -238,6 +239,18 @@ func (r *Rig) Restart() {
 			r.t.Fatalf("unsealing: %v", err)
 		}
 	}
+}
+
+// Context returns the test's.
+func (r *Rig) Context() context.Context { return context.WithoutCancel(r.t.Context()) }
+
+// Ask makes a request of a node that listens nowhere.
+func Ask(n *server.Node, token, method, path string) *Answer {
+	req := httptest.NewRequest(method, "/v1/"+path, nil)
+	req.Header.Set("X-Vault-Token", token)
+	w := httptest.NewRecorder()
+	n.Handler().ServeHTTP(w, req)
+	return &Answer{Status: w.Code, Header: w.Header(), Body: w.Body.Bytes(), ID: w.Header().Get("X-Request-Id")}
 }
 
 // Log returns what the node has logged, at the level of debugging.

@@ -1,0 +1,473 @@
+//go:build unix
+
+package replay
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/cli/profile"
+	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/server"
+	"rotunda.dev/rotunda/internal/server/servertest"
+	"rotunda.dev/rotunda/internal/storage/bolt"
+)
+
+// sink returns the body that enables a sink with options of the form k=v.
+func sink(options ...string) string {
+	var b strings.Builder
+	for i, o := range options {
+		k, v, _ := strings.Cut(o, "=")
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(quote(k) + ":" + quote(v))
+	}
+	return `{"type":"file","options":{` + b.String() + `}}`
+}
+
+// TestH074H075AuditFilesStayInTheirPlace tries to have the audit log written
+// elsewhere, by each spelling of the option.
+func TestH074H075AuditFilesStayInTheirPlace(t *testing.T) {
+	t.Parallel()
+	dir, outside := t.TempDir(), t.TempDir()
+	for link, to := range map[string]string{"link": outside, "file": filepath.Join(outside, "f"), "null": "/dev/null", "up": ".."} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "program")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := servertest.Start(t, servertest.Config{AuditFiles: dir})
+	none := plain(t)
+	r.Must(r.Root, http.MethodPut, "sys/audit/good", sink("file_path="+filepath.Join(dir, "good.log")))
+	r.Must(r.Root, http.MethodPut, "sys/audit/short", sink("path=short.log", "mode=0640"))
+
+	var all, anywhere []attack
+	for _, option := range []string{"file_path", "path"} {
+		for _, p := range []string{
+			"", "/etc/passwd", "/proc/self/mem", "/proc/self/fd/1", "/dev/stdout", "../x", "sub/../../x", "./../x", "..", ".", "/", dir, dir + "/", dir + "/../x", outside + "/x", "link/x", "link", "file", "null", "up/x",
+			"fifo", "sub", "x\x00y", "stdout", "discard", "~/x", "sub/", strings.Repeat("a", 5000), "/usr/local/bin/rotunda", r.Data + "/store/x", "missing/dir/x", "$HOME/x/y", "sub//../../x", `..\x`,
+		} {
+			if p == `..\x` || p == "~/x" {
+				continue // is a name like another here, or in no directory that there is
+			}
+			all = append(all, attack{what: option + " " + p, method: http.MethodPut, path: "sys/audit/evil", body: sink(option + "=" + p)})
+		}
+		for _, more := range []string{"mode=0777", "mode=0755", "mode=0111", "mode=4600", "mode=0622", "mode=-1", "mode=rwx", "prefix=#!/bin/sh\n", "log_raw=true", "format=jsonx", "hmac_accessor=maybe", "FILE_PATH=" + outside + "/x", "File_Path=/etc/x", "filepath=/etc/x", "elide_list_responses=maybe", "plugin=x"} {
+			all = append(all, attack{what: more, method: http.MethodPut, path: "sys/audit/evil", body: sink(option+"=fine.log", more)})
+		}
+		anywhere = append(anywhere, attack{what: "where none may be", method: http.MethodPut, path: "sys/audit/evil", body: sink(option + "=" + filepath.Join(dir, "x"))})
+	}
+	all = append(all,
+		attack{what: "two paths", method: http.MethodPut, path: "sys/audit/evil", body: sink("file_path=a", "path=b")},
+		attack{what: "a socket", method: http.MethodPut, path: "sys/audit/evil", body: `{"type":"socket","options":{"address":"127.0.0.1:1"}}`},
+		attack{what: "syslog", method: http.MethodPut, path: "sys/audit/evil", body: `{"type":"syslog"}`},
+		attack{what: "a name that is taken", method: http.MethodPut, path: "sys/audit/good", body: sink("file_path=other.log")},
+		attack{what: "a name of two parts", method: http.MethodPut, path: "sys/audit/a/b", body: sink("file_path=other.log")},
+	)
+	for i := range all {
+		all[i].settles = true // it is kept before it is opened, and taken away again
+	}
+	refused(t, r, all...)
+	refused(t, none, anywhere...)
+	if got := r.Must(r.Root, http.MethodGet, "sys/audit", ""); strings.Contains(string(got.Body), "evil") {
+		t.Errorf("a sink that was refused is there: %s", got.Body)
+	}
+	if found, err := os.ReadDir(outside); err != nil || len(found) > 0 {
+		t.Errorf("outside there is %v, %v; want nothing", found, err)
+	}
+	// Execute bits go, also from a file that is there.
+	r.Must(r.Root, http.MethodPut, "sys/audit/program", sink("file_path=program"))
+	for _, name := range []string{"program", "good.log", "short.log"} {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm()&0o133 != 0 {
+			t.Errorf("%s has mode %v, %v; want none to run it and none but its owner to write", name, info.Mode(), err)
+		}
+	}
+	r.Must(r.Root, http.MethodPost, "secret/data/x", `{"data":{"a":"`+canary+`"}}`)
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "good.log"))
+	if err != nil || leaks(string(b)) || !bytes.HasPrefix(b, []byte("{")) {
+		t.Errorf("the sink holds %.300q, %v; want records without values", b, err)
+	}
+}
+
+// TestH079FilesAreForTheirOwner has a umask that takes nothing away, and
+// directories that others may write to.
+func TestH079FilesAreForTheirOwner(t *testing.T) { //nolint:paralleltest // the umask is the process's
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	dir, sinks := t.TempDir(), t.TempDir()
+	r := servertest.Start(t, servertest.Config{Dir: dir, AuditFiles: sinks})
+	r.Must(r.Root, http.MethodPut, "sys/audit/file", sink("file_path=a.log"))
+	r.Must(r.Root, http.MethodPost, "secret/data/x", `{"data":{"a":"b"}}`)
+	people := profile.Store{Config: filepath.Join(dir, "config"), State: filepath.Join(dir, "state")}
+	if err := people.SaveToken("local", secret.New(canary)); err != nil {
+		t.Fatal(err)
+	}
+	public := []string{"ca.pem", "cert.pem"} // certificates are for everyone
+	walk := func(root string, strict bool) {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || path == dir || path == sinks || path == people.State {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			wide := fs.FileMode(0o077)
+			if slices.Contains(public, d.Name()) {
+				wide = 0o022
+			}
+			if info.Mode().Perm()&wide != 0 || !d.IsDir() && info.Mode().Perm()&0o111 != 0 && strict {
+				t.Errorf("%s has mode %v; want it for its owner alone", path, info.Mode())
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	walk(r.Data, true)
+	walk(r.Keys, true)
+	walk(sinks, true)
+	walk(people.State, true)
+
+	// What others can read is refused, not used.
+	if err := os.Chmod(people.TokenFile("local"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := people.Token("local"); err == nil {
+		t.Errorf("a token that everyone can read is used: %v", got)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, wide := range []string{r.Data, r.Keys, filepath.Join(r.Keys, "seal.key")} {
+		info, err := os.Stat(wide)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(wide, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := restarted(r); err == nil {
+			t.Errorf("with mode 0777 of %s the node starts and is unsealed; want an error", wide)
+		}
+		if err := os.Chmod(wide, info.Mode().Perm()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := restarted(r); err != nil {
+		t.Errorf("with modes as they were: %v", err)
+	}
+}
+
+// restarted opens the node of r once more, without listeners, and unseals it.
+func restarted(r *servertest.Rig) (err error) {
+	n, err := server.Open(r.NodeConfig())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := n.Close(); err == nil {
+			err = closed
+		}
+	}()
+	return n.Unseal(r.Context())
+}
+
+// TestH082NoFieldNamesAFile looks for a field that could name a file of the server.
+func TestH082NoFieldNamesAFile(t *testing.T) {
+	t.Parallel()
+	r := plain(t)
+	allowed := map[string]bool{"path_suffix": true} // of a token's creation path
+	seen := 0
+	for _, f := range fields(t, r, func(f field) bool { return f.from != isBody }) {
+		seen++
+		n := strings.ToLower(f.name)
+		for _, part := range []string{"file", "dir", "_path", "path_", "socket", "command", "plugin_dir", "include", "uri", "url", "address"} {
+			if strings.Contains(n, part) && !allowed[n] {
+				t.Errorf("%s has the field %q, which could name something of the server's", f.op.Name, f.name)
+			}
+		}
+	}
+	if seen < 100 {
+		t.Errorf("%d fields; want at least 100: the generator no longer finds them", seen)
+	}
+}
+
+// rows calls fn with the rows of the store of a node that has stopped, to change.
+func rows(t *testing.T, data string, fn func(*bbolt.Bucket)) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(data, "store", bolt.FileName), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		fn(tx.Bucket([]byte("rows")))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyTree copies a directory of files and directories.
+func copyTree(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return os.Chmod(path, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// filled makes a node with some secrets and stops it. What is read at each
+// path is returned.
+func filled(t *testing.T) (*servertest.Rig, map[string]string) {
+	t.Helper()
+	r := plain(t)
+	values := map[string]string{}
+	for i := range 6 {
+		v := fmt.Sprintf("value number %d", i)
+		for range 2 {
+			r.Must(r.Root, http.MethodPost, fmt.Sprintf("secret/data/s%d", i), `{"data":{"v":"older"}}`)
+		}
+		r.Must(r.Root, http.MethodPost, fmt.Sprintf("secret/data/s%d", i), `{"data":{"v":"`+v+`"}}`)
+		r.Must(r.Root, http.MethodPost, fmt.Sprintf("cubbyhole/c%d", i), `{"v":"`+v+`"}`)
+		values[fmt.Sprintf("secret/data/s%d", i)], values[fmt.Sprintf("cubbyhole/c%d", i)] = v, v
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	return r, values
+}
+
+// honest starts a node on a copy of data, and holds what it reads to be what
+// was written or an error; it returns how many reads and starts were refused.
+func honest(t *testing.T, r *servertest.Rig, data string, values map[string]string, what string) (refusals int) {
+	t.Helper()
+	c := r.NodeConfig()
+	c.Data = data
+	n, err := server.Open(c)
+	if err != nil {
+		return 1
+	}
+	defer n.Close()
+	if err := n.Unseal(t.Context()); err != nil {
+		return 1
+	}
+	for _, path := range slices.Sorted(maps.Keys(values)) {
+		got := servertest.Ask(n, r.Root, http.MethodGet, path)
+		v := got.Text("data.data.v") + got.Text("data.v")
+		switch {
+		case got.Status == http.StatusOK && v == values[path]:
+		case got.Status == http.StatusOK:
+			t.Errorf("%s: GET %s = %q; want %q or an error", what, path, v, values[path])
+		case got.Status == http.StatusForbidden || got.Status >= 500:
+			refusals++
+		default:
+			t.Errorf("%s: GET %s = %d %s; want the value or an error, for it is not gone", what, path, got.Status, got.Body)
+		}
+	}
+	return refusals
+}
+
+// TestX003RowsCannotBeSwapped swaps the values of rows of one table, each pair
+// on its own, and takes rows of another node.
+func TestX003RowsCannotBeSwapped(t *testing.T) {
+	t.Parallel()
+	r, values := filled(t)
+	type pair struct{ a, b []byte }
+	byTable := map[string][][]byte{}
+	rows(t, r.Data, func(b *bbolt.Bucket) {
+		c := b.Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			n := int(k[0])<<8 | int(k[1])
+			kind := string(k[2:3]) + string(k[2+n:])
+			if n > 3 && len(k) > 2+n { // the table and the row's name
+				byTable[kind] = append(byTable[kind], bytes.Clone(k))
+			}
+		}
+	})
+	var pairs []pair
+	for _, kind := range slices.Sorted(maps.Keys(byTable)) {
+		keys := byTable[kind]
+		for i := 1; i < len(keys) && i < 5; i++ {
+			pairs = append(pairs, pair{keys[0], keys[i]})
+		}
+	}
+	if len(pairs) < 4 {
+		t.Fatalf("%d pairs of rows in %d kinds; want some", len(pairs), len(byTable))
+	}
+	dir := t.TempDir()
+	if n := honest(t, r, r.Data, values, "untouched"); n > 0 {
+		t.Fatalf("%d refusals by an untouched store", n)
+	}
+	refusals := 0
+	for i, p := range pairs[:min(len(pairs), 24)] {
+		data := filepath.Join(dir, fmt.Sprint(i))
+		copyTree(t, data, r.Data)
+		rows(t, data, func(b *bbolt.Bucket) {
+			x, y := bytes.Clone(b.Get(p.a)), bytes.Clone(b.Get(p.b))
+			if err := errorsOf(b.Put(p.a, resum(p.a, y)), b.Put(p.b, resum(p.b, x))); err != nil {
+				t.Fatal(err)
+			}
+		})
+		refusals += honest(t, r, data, values, fmt.Sprintf("rows %x and %x", p.a, p.b))
+	}
+	if refusals == 0 {
+		t.Error("no swap was noticed")
+	}
+	if leaks(r.Log()) {
+		t.Error("the log shows values")
+	}
+}
+
+// TestH095DamagedFiles changes bytes of the store and of the journal, one a
+// time, and cuts them off.
+func TestH095DamagedFiles(t *testing.T) {
+	t.Parallel()
+	r, values := filled(t)
+	dir := t.TempDir()
+	store := filepath.Join("store", bolt.FileName)
+	b, err := os.ReadFile(filepath.Join(r.Data, store))
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := len(b)
+	for used > 0 && b[used-1] == 0 {
+		used--
+	}
+	damage := func(i int, file string, change func([]byte) []byte) string {
+		data := filepath.Join(dir, fmt.Sprint(i))
+		copyTree(t, data, r.Data)
+		path := filepath.Join(data, file)
+		was, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, change(was), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	refusals, n := 0, 0
+	for i := range 40 {
+		at := used * i / 40
+		if i < 8 {
+			at = 4096*(i%2) + 16 + i*4 // the pages that say where all else is
+		}
+		data := damage(n, store, func(b []byte) []byte { b[at] ^= byte(1 + i%255); return b })
+		n++
+		refusals += honest(t, r, data, values, fmt.Sprintf("byte %d of the store", at))
+		_ = os.RemoveAll(data)
+	}
+	for _, size := range []int{0, 1, 4096, 8192, used / 2, used - 1} {
+		data := damage(n, store, func(b []byte) []byte { return b[:size] })
+		n++
+		if size > 0 {
+			refusals += honest(t, r, data, values, fmt.Sprintf("the store cut off at %d", size))
+		}
+		_ = os.RemoveAll(data)
+	}
+	if refusals == 0 {
+		t.Error("no damage of the store was noticed")
+	}
+
+	segments, err := filepath.Glob(filepath.Join(r.Data, "audit", "*"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("segments: %v, %v", segments, err)
+	}
+	noticed := 0
+	for _, segment := range segments {
+		rel, err := filepath.Rel(r.Data, segment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(segment)
+		if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+			continue
+		}
+		for i := range 16 {
+			at := int(info.Size()) * i / 16
+			if i < 6 {
+				at = min(i*9, int(info.Size())-1)
+			}
+			data := damage(n, rel, func(b []byte) []byte { b[at] ^= 0xff; return b })
+			n++
+			noticed += examined(t, r, data, fmt.Sprintf("byte %d of %s", at, rel))
+			_ = os.RemoveAll(data)
+		}
+	}
+	if noticed == 0 {
+		t.Error("no damage of the journal was noticed")
+	}
+}
+
+// examined opens a journal that was damaged; whether it says so is returned.
+// What it must not do is panic or hang.
+func examined(t *testing.T, r *servertest.Rig, data, what string) int {
+	t.Helper()
+	noticed := 0
+	if reader, err := audit.OpenReader(filepath.Join(data, "audit"), secret.Bytes{}); err != nil {
+		noticed = 1
+	} else {
+		if _, err := reader.Verify(t.Context(), nil); err != nil {
+			noticed = 1
+		}
+		if err := reader.Close(); err != nil {
+			t.Errorf("%s: closing: %v", what, err)
+		}
+	}
+	c := r.NodeConfig()
+	c.Data = data
+	n, err := server.Open(c)
+	if err != nil {
+		return 1
+	}
+	if err := n.Unseal(t.Context()); err != nil {
+		noticed = 1
+	} else if got := servertest.Ask(n, r.Root, http.MethodGet, "secret/data/s0"); got.Status != http.StatusOK && got.Status < 500 {
+		t.Errorf("%s: GET = %d %s", what, got.Status, got.Body)
+	}
+	_ = n.Close() // what is damaged may say so once more
+	return noticed
+}
