@@ -189,3 +189,22 @@ func hasTest(t *testing.T, dir, name string) bool {
 	}
 	return false
 }
+
+// TestArchitectureNamesEveryRoom wants every folder of internal in the table
+// of layers.
+func TestArchitectureNamesEveryRoom(t *testing.T) {
+	t.Parallel()
+	b, err := fs.ReadFile(root, "ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rooms, err := fs.ReadDir(root, "internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rooms {
+		if r.IsDir() && r.Name() != "archtest" && !regexp.MustCompile("`"+r.Name()+"[`/]").Match(b) {
+			t.Errorf("internal/%s has no place in the layers of ARCHITECTURE.md", r.Name())
+		}
+	}
+}
