@@ -1,0 +1,473 @@
+// Package keys turns keys: the term of the keyring, and the key of each space,
+// when they are asked to be, have become old, or have sealed much. All of it is
+// done beside requests, and goes on where a crash has ended it.
+//
+// # Rows
+//
+// In the core space, scope "k":
+//
+//	config           JSON: the [Policy]
+//	p | space id 16  JSON: how far the key of a space has been turned
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// Scope is the scope of this package's rows in the core space.
+const Scope = "k"
+
+const (
+	format      = 1
+	policyRow   = "config"
+	progressRow = "p"
+)
+
+// Policy says when keys are turned without being asked.
+type Policy struct {
+	Enabled       bool
+	MaxOperations int64         // seals under a term, or under one key of a space
+	Interval      time.Duration // age of a term; 0 is for ever
+	SpaceInterval time.Duration // age of a space's key; 0 is for ever
+}
+
+// Default is the policy where none was set.
+var Default = Policy{Enabled: true, MaxOperations: 1 << 30, Interval: 30 * 24 * time.Hour, SpaceInterval: 90 * 24 * time.Hour}
+
+// The bounds of a policy, which are those that operators know.
+const (
+	MinOperations = 1_000_000
+	MaxOperations = 3_865_470_566
+	MinInterval   = 24 * time.Hour
+)
+
+// Check reports a policy that is out of bounds, as a fault of kind Invalid.
+func (p Policy) Check() error {
+	switch {
+	case p.MaxOperations < MinOperations || p.MaxOperations > MaxOperations:
+		return fault.New(fault.Invalid, "max_operations must be in the range [%d, %d]", MinOperations, MaxOperations)
+	case p.Interval != 0 && p.Interval < MinInterval, p.SpaceInterval != 0 && p.SpaceInterval < MinInterval:
+		return fault.New(fault.Invalid, "interval must be greater or equal to %s", MinInterval)
+	}
+	return nil
+}
+
+type policyJSON struct {
+	Format        int   `json:"format"`
+	Enabled       bool  `json:"enabled"`
+	MaxOperations int64 `json:"max_operations"`
+	Interval      int64 `json:"interval"` // nanoseconds, as the next
+	SpaceInterval int64 `json:"mount_interval"`
+}
+
+// ReadPolicy returns the policy. r reads the core space.
+func ReadPolicy(r storage.Reader) (Policy, error) {
+	b, err := r.Get(storage.Key{Scope: Scope, Row: policyRow})
+	if errors.Is(err, storage.ErrNotFound) {
+		return Default, nil
+	}
+	if err != nil {
+		return Policy{}, fmt.Errorf("reading when keys are turned: %w", err)
+	}
+	var p policyJSON
+	if err := json.Unmarshal(b, &p); err != nil {
+		return Policy{}, fmt.Errorf("decoding when keys are turned: %w: %w", storage.ErrCorrupt, err)
+	}
+	if p.Format != format {
+		return Policy{}, fmt.Errorf("decoding when keys are turned: format %d: %w", p.Format, storage.ErrNewer)
+	}
+	return Policy{p.Enabled, p.MaxOperations, time.Duration(p.Interval), time.Duration(p.SpaceInterval)}, nil
+}
+
+// WritePolicy keeps a policy that was checked, in a transaction of the core space.
+func WritePolicy(tx storage.Tx, p Policy) error {
+	b, err := json.Marshal(policyJSON{format, p.Enabled, p.MaxOperations, int64(p.Interval), int64(p.SpaceInterval)})
+	if err != nil {
+		return fmt.Errorf("encoding when keys are turned: %w", err)
+	}
+	tx.Put(storage.Key{Scope: Scope, Row: policyRow}, b)
+	return nil
+}
+
+// Space is a space whose key is turned.
+type Space struct {
+	ID   barrier.SpaceID
+	Name string         // for the log: the accessor of its mount
+	Keys barrier.Holder // of its data keys; nil for a space without
+}
+
+// Config is what a Keeper is made of.
+type Config struct {
+	Barrier *barrier.Barrier
+	Core    *barrier.Space
+	Spaces  func(ctx context.Context) ([]Space, error) // those that there are
+	Record  func(ctx context.Context, event string) error
+	Clock   clock.Clock
+	Log     *slog.Logger
+
+	Rate  int           // rows a second that are brought under another key; 0 is 2000
+	Every time.Duration // how often ages are looked at; 0 is an hour
+	Grace time.Duration // until an old key is destroyed; 0 is storage.MaxView, negative is none
+}
+
+// Keeper turns keys. Make it with [New].
+type Keeper struct {
+	c    Config
+	wake chan struct{}
+
+	mu     sync.Mutex // guards failed
+	failed map[barrier.SpaceID]string
+}
+
+// New returns a Keeper; [Keeper.Run] does its work.
+func New(c Config) *Keeper {
+	if c.Rate <= 0 {
+		c.Rate = 2000
+	}
+	if c.Every <= 0 {
+		c.Every = time.Hour
+	}
+	if c.Grace == 0 {
+		c.Grace = storage.MaxView
+	}
+	return &Keeper{c: c, wake: make(chan struct{}, 1), failed: map[barrier.SpaceID]string{}}
+}
+
+// TurnTerm begins a term of the keyring and returns its number. The keys of
+// spaces come under it in the background. The rider in ctx is carried.
+func (k *Keeper) TurnTerm(ctx context.Context) (int, error) {
+	term, err := k.c.Barrier.TurnTerm(ctx)
+	if err != nil {
+		return 0, err
+	}
+	k.Wake()
+	return term, nil
+}
+
+// TurnSpace gives a space another key, under which everything comes in the
+// background, and returns its generation. The error is a fault of kind Invalid
+// while that is under way for the key before. The rider in ctx is carried.
+func (k *Keeper) TurnSpace(ctx context.Context, id barrier.SpaceID) (uint32, error) {
+	generation, err := k.c.Barrier.TurnSpace(ctx, id)
+	if errors.Is(err, barrier.ErrTurning) {
+		return 0, fault.Wrap(fault.Invalid, err, "the key of this mount is being rotated already")
+	}
+	if err != nil {
+		return 0, err
+	}
+	k.Wake()
+	return generation, nil
+}
+
+// Wake makes [Keeper.Run] look at once.
+func (k *Keeper) Wake() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Status is how the key of a space stands.
+type Status struct {
+	Generation uint32
+	Since      time.Time // zero where it is not known
+	Seals      int64     // see [barrier.Barrier.Encryptions]
+
+	Turning bool      // an older key is not yet destroyed
+	Begun   time.Time // when that began to be worked on
+	Pass    int       // walks over all rows; the last one finds nothing
+	Changed int64     // rows that were brought under the key
+	Failure string    // why it was tried again; empty where it was not
+}
+
+// Status returns how the key of a space stands.
+func (k *Keeper) Status(ctx context.Context, id barrier.SpaceID) (Status, error) {
+	gens, err := k.c.Barrier.Generations(ctx, id)
+	if err != nil {
+		return Status{}, err
+	}
+	last := gens[len(gens)-1]
+	s := Status{Generation: last.Number, Since: last.Since, Seals: last.Seals, Turning: len(gens) > 1}
+	if !s.Turning {
+		return s, nil
+	}
+	k.mu.Lock()
+	s.Failure = k.failed[id]
+	k.mu.Unlock()
+	p, err := k.progress(ctx, id, last.Number)
+	s.Begun, s.Pass, s.Changed = p.Begun, p.Pass, p.Changed
+	return s, err
+}
+
+// Run turns keys until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	for {
+		next := k.c.Clock.Now().Add(k.c.Every)
+		if err := k.Tend(ctx); err != nil && ctx.Err() == nil {
+			k.c.Log.LogAttrs(ctx, slog.LevelError, "turning keys; it is tried again in a minute", slog.Any("cause", err))
+			next = k.c.Clock.Now().Add(min(time.Minute, k.c.Every))
+		}
+		if !k.wait(ctx, next) {
+			return nil
+		}
+	}
+}
+
+// wait returns at a time or when woken; it reports whether ctx goes on.
+func (k *Keeper) wait(ctx context.Context, until time.Time) bool {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	come := make(chan struct{})
+	go func() {
+		defer close(come)
+		_ = k.c.Clock.Wait(waiting, until) // that ctx ended is seen below
+	}()
+	select {
+	case <-k.wake:
+	case <-come:
+	}
+	cancel()
+	<-come
+	return ctx.Err() == nil
+}
+
+// Tend turns what is due, and ends what has begun. It can be ended at any point
+// and called again.
+func (k *Keeper) Tend(ctx context.Context) error {
+	var p Policy
+	err := k.c.Core.View(ctx, func(r storage.Reader) (err error) {
+		p, err = ReadPolicy(r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := k.tendTerm(ctx, p); err != nil {
+		return err
+	}
+	spaces, err := k.c.Spaces(ctx)
+	if err != nil {
+		return fmt.Errorf("listing the spaces: %w", err)
+	}
+	var errs []error
+	for _, s := range spaces { // one that fails does not keep the others from being turned
+		err := k.tendSpace(ctx, p, s)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		k.mu.Lock()
+		if delete(k.failed, s.ID); err != nil {
+			k.failed[s.ID] = "it is tried again in a minute; the server's log says why"
+		}
+		k.mu.Unlock()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("turning the key of %s: %w", s.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p Policy) due(since, now time.Time, age time.Duration, seals int64) bool {
+	return p.Enabled && (age > 0 && !since.IsZero() && !now.Before(since.Add(age)) || seals >= p.MaxOperations)
+}
+
+func (k *Keeper) tendTerm(ctx context.Context, p Policy) error {
+	b := k.c.Barrier
+	term, since := b.Term()
+	if p.due(since, k.c.Clock.Now(), p.Interval, b.Encryptions()) {
+		next, err := b.TurnTerm(ctx)
+		if err != nil {
+			return err
+		}
+		term = next
+		if err := k.record(ctx, "keyring rotated", slog.Int("term", next)); err != nil {
+			return err
+		}
+	}
+	if b.Terms() == 1 {
+		return nil
+	}
+	if err := b.RewrapRecords(ctx); err != nil {
+		return err
+	}
+	if err := k.grace(ctx); err != nil {
+		return err
+	}
+	dropped, err := b.DropTerms(ctx)
+	if err != nil || !dropped {
+		return err
+	}
+	return k.record(ctx, "older keyring terms destroyed", slog.Int("term", term))
+}
+
+// grace waits until nobody reads what was there before.
+func (k *Keeper) grace(ctx context.Context) error {
+	if k.c.Grace < 0 {
+		return nil
+	}
+	return k.c.Clock.Wait(ctx, k.c.Clock.Now().Add(k.c.Grace))
+}
+
+func (k *Keeper) record(ctx context.Context, event string, attrs ...slog.Attr) error {
+	k.c.Log.LogAttrs(ctx, slog.LevelInfo, event, attrs...)
+	if k.c.Record == nil {
+		return nil
+	}
+	if err := k.c.Record(ctx, event); err != nil {
+		return fmt.Errorf("recording that keys were turned: %w", err)
+	}
+	return nil
+}
+
+func (k *Keeper) tendSpace(ctx context.Context, p Policy, s Space) error {
+	b := k.c.Barrier
+	gens, err := b.Generations(ctx, s.ID)
+	if errors.Is(err, barrier.ErrNoSpace) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	last := gens[len(gens)-1]
+	if len(gens) == 1 {
+		if !p.due(last.Since, k.c.Clock.Now(), p.SpaceInterval, last.Seals) {
+			return nil
+		}
+		if last.Number, err = b.TurnSpace(ctx, s.ID); err != nil {
+			return err
+		}
+		if err := k.record(ctx, "mount key rotated", slog.String("space", s.Name)); err != nil {
+			return err
+		}
+	}
+	err = k.finish(ctx, s, last.Number)
+	if errors.Is(err, barrier.ErrNoSpace) {
+		return k.forget(ctx, s.ID)
+	}
+	return err
+}
+
+// finish brings everything in a space under a generation, and destroys the keys before it.
+func (k *Keeper) finish(ctx context.Context, s Space, generation uint32) error {
+	p, err := k.progress(ctx, s.ID, generation)
+	if err != nil {
+		return err
+	}
+	touched := false
+	for {
+		to, changed, more, err := k.c.Barrier.Sweep(ctx, s.ID, p.place(), s.Keys)
+		if err != nil {
+			return err
+		}
+		touched = touched || changed > 0
+		p.Changed += int64(changed)
+		p.Dirty = p.Dirty || changed > 0
+		p.Scope, p.Row = []byte(to.Scope), []byte(to.Row)
+		if !more {
+			if !p.Dirty {
+				break
+			}
+			p = progress{Format: format, Generation: generation, Begun: p.Begun, Pass: p.Pass + 1, Changed: p.Changed}
+		}
+		if err := k.save(ctx, s.ID, p); err != nil {
+			return err
+		}
+		if err := k.pace(ctx, changed); err != nil {
+			return err
+		}
+	}
+	if touched {
+		if err := k.grace(ctx); err != nil {
+			return err
+		}
+	}
+	if err := k.c.Barrier.RetireSpace(ctx, s.ID, generation); err != nil {
+		return err
+	}
+	if err := k.forget(ctx, s.ID); err != nil {
+		return err
+	}
+	return k.record(ctx, "older mount key destroyed", slog.String("space", s.Name), slog.Int64("rows", p.Changed))
+}
+
+// pace keeps to the rate.
+func (k *Keeper) pace(ctx context.Context, rows int) error {
+	if k.c.Grace < 0 {
+		return ctx.Err()
+	}
+	return k.c.Clock.Wait(ctx, k.c.Clock.Now().Add(time.Duration(rows)*time.Second/time.Duration(k.c.Rate)))
+}
+
+// progress is how far a walk over a space has come. It is a help only: a walk
+// that begins anew does no harm.
+type progress struct {
+	Format     int       `json:"format"`
+	Generation uint32    `json:"generation"`
+	Begun      time.Time `json:"begun"`
+	Pass       int       `json:"pass"`
+	Changed    int64     `json:"changed"`
+	Dirty      bool      `json:"dirty"` // this pass has changed something
+	Scope      []byte    `json:"scope,omitempty"`
+	Row        []byte    `json:"row,omitempty"`
+}
+
+func (p progress) place() barrier.Place {
+	return barrier.Place{Scope: string(p.Scope), Row: string(p.Row)}
+}
+
+func (k *Keeper) progress(ctx context.Context, id barrier.SpaceID, generation uint32) (p progress, err error) {
+	fresh := progress{Format: format, Generation: generation, Begun: k.c.Clock.Now(), Pass: 1}
+	err = k.c.Core.View(ctx, func(r storage.Reader) error {
+		b, err := r.Get(storage.Key{Scope: Scope, Row: progressRow + string(id[:])})
+		if errors.Is(err, storage.ErrNotFound) {
+			p = fresh
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(b, &p)
+	})
+	if err != nil {
+		return fresh, fmt.Errorf("reading how far a key has been turned: %w", err)
+	}
+	if p.Format != format || p.Generation != generation {
+		return fresh, nil
+	}
+	return p, nil
+}
+
+func (k *Keeper) save(ctx context.Context, id barrier.SpaceID, p progress) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encoding how far a key has been turned: %w", err)
+	}
+	return k.change(ctx, id, func(tx storage.Tx, row storage.Key) { tx.Put(row, b) })
+}
+
+func (k *Keeper) forget(ctx context.Context, id barrier.SpaceID) error {
+	return k.change(ctx, id, func(tx storage.Tx, row storage.Key) { tx.Delete(row) })
+}
+
+func (k *Keeper) change(ctx context.Context, id barrier.SpaceID, fn func(storage.Tx, storage.Key)) error {
+	err := k.c.Core.Update(ctx, storage.Locks{Own: []string{Scope}}, func(tx storage.Tx) error {
+		fn(tx, storage.Key{Scope: Scope, Row: progressRow + string(id[:])})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("keeping how far a key has been turned: %w", err)
+	}
+	return nil
+}
