@@ -62,6 +62,12 @@ func start(t *testing.T, listener, whole, limits string) *running {
 	if err != nil {
 		t.Fatalf("reading the configuration: %v", err)
 	}
+	return run(t, config)
+}
+
+// run is start by a configuration.
+func run(t *testing.T, config conf.Server) *running {
+	t.Helper()
 	made, err := nodeOf(config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
