@@ -147,15 +147,18 @@ func (b *Broker) Handle(ctx context.Context, req *Request) (*Response, error) {
 	return response, err
 }
 
-// run finds the operation and runs it. A panic in it is an error like another.
+// recovered turns a panic into an error like another. It is deferred.
+func (p *passage) recovered(ctx context.Context, err *error) {
+	if r := recover(); r != nil {
+		p.b.p.Log.LogAttrs(ctx, slog.LevelError, "operation panicked", slog.String("request_id", p.req.ID),
+			slog.String("operation", p.op.Name), slog.String("panic_type", fmt.Sprintf("%T", r)), slog.String("stack", string(debug.Stack())))
+		*err = fault.New(fault.Internal, "internal error")
+	}
+}
+
+// run finds the operation and runs it. The value of one that panicked is nil.
 func (p *passage) run(ctx context.Context) (value any, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.b.p.Log.LogAttrs(ctx, slog.LevelError, "operation panicked", slog.String("request_id", p.req.ID),
-				slog.String("operation", p.op.Name), slog.String("panic_type", fmt.Sprintf("%T", r)), slog.String("stack", string(debug.Stack())))
-			value, err = nil, fault.New(fault.Internal, "internal error")
-		}
-	}()
+	defer p.recovered(ctx, &err)
 	if p.moment, err = p.b.p.Fence.Arrive(ctx); err != nil {
 		return nil, fmt.Errorf("asking the store what has changed: %w", err)
 	}
@@ -255,7 +258,8 @@ func (p *passage) allow(ask op.Ask) error {
 }
 
 // wrap puts the answer into a wrapping token's keeping and the token in its place.
-func (p *passage) wrap(ctx context.Context, response *Response) error {
+func (p *passage) wrap(ctx context.Context, response *Response) (err error) {
+	defer p.recovered(ctx, &err)
 	inner, err := p.req.Encode(response)
 	if err != nil {
 		return fmt.Errorf("encoding an answer to wrap: %w", err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rotunda.dev/rotunda/internal/barrier"
@@ -50,11 +51,13 @@ type TTL struct{ Default, Max time.Duration }
 
 type snapshot struct {
 	entries []Entry
+	engines atomic.Pointer[engines] // nil until all of them are open
+}
 
-	once    sync.Once
+// engines are the open engines of a snapshot.
+type engines struct {
 	mounted []*Mounted // in the order of their paths
 	byPath  map[name.Path]*Mounted
-	err     error
 }
 
 // Parts is what a Table is made of.
@@ -121,7 +124,7 @@ func (t *Table) Entries(ctx context.Context, m fence.Moment) ([]Entry, error) {
 
 // Mounted returns every mount that answers, as of m.
 func (t *Table) Mounted(ctx context.Context, m fence.Moment) ([]*Mounted, error) {
-	s, err := t.at(ctx, m)
+	s, err := t.engines(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,7 @@ func (t *Table) Mounted(ctx context.Context, m fence.Moment) ([]*Mounted, error)
 // it. The path of a mount may be given without its slash. The error is a fault
 // of kind NoRoute where there is no such mount.
 func (t *Table) Find(ctx context.Context, m fence.Moment, path name.Path) (*Mounted, string, error) {
-	s, err := t.at(ctx, m)
+	s, err := t.engines(ctx, m)
 	if err != nil {
 		return nil, "", err
 	}
@@ -158,14 +161,29 @@ func (t *Table) at(ctx context.Context, m fence.Moment) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.once.Do(func() {
-		s.mounted, s.err = t.openAll(context.WithoutCancel(ctx), s.entries)
-		s.byPath = make(map[name.Path]*Mounted, len(s.mounted))
-		for _, x := range s.mounted {
-			s.byPath[x.Entry.Path] = x
-		}
-	})
-	return s, s.err
+	return s, nil
+}
+
+// engines returns the open engines as of m. What cannot be opened is tried
+// again by the next who asks.
+func (t *Table) engines(ctx context.Context, m fence.Moment) (*engines, error) {
+	s, err := t.at(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if all := s.engines.Load(); all != nil {
+		return all, nil
+	}
+	mounted, err := t.openAll(context.WithoutCancel(ctx), s.entries)
+	if err != nil {
+		return nil, err
+	}
+	all := &engines{mounted: mounted, byPath: make(map[name.Path]*Mounted, len(mounted))}
+	for _, x := range mounted {
+		all.byPath[x.Entry.Path] = x
+	}
+	s.engines.Store(all)
+	return all, nil
 }
 
 // openAll opens the engines of entries that are not open yet as they are. It
