@@ -24,7 +24,7 @@ const (
 )
 
 // idle is how long output rests before its Filter is told, and grace how long
-// after the program's end output of those it left behind is waited for.
+// it rests after the program's end until no more is expected.
 const (
 	idle  = 50 * time.Millisecond
 	grace = 2 * time.Second
@@ -74,8 +74,12 @@ func Run(c Command) (int, error) {
 
 // stream is output of the program on its way through a Filter.
 type stream struct {
+	clock  clock.Clock
+	r      io.ReadCloser
 	filter Filter
-	done   chan struct{}
+	chunks chan []byte
+	ended  chan struct{} // closed when the program has ended
+	done   chan struct{} // closed when everything is written
 }
 
 // piped makes one stream of cmd a pipe that is pumped through a Filter once
@@ -88,75 +92,98 @@ func (c Command) piped(w io.Writer) (theirs *os.File, start func() *stream, err 
 	return theirs, func() *stream { return c.pump(ours, w) }, nil
 }
 
-// pump copies r to w through a Filter until r ends.
+// pump copies r to w through a Filter until r ends. Once the program has ended
+// it is enough that nothing comes for a while: what the program left running
+// may keep r open.
 func (c Command) pump(r io.ReadCloser, w io.Writer) *stream {
-	s := &stream{filter: c.Filter(w), done: make(chan struct{})}
-	chunks := make(chan []byte)
-	go func() {
-		defer close(chunks)
-		defer r.Close() // it was only read, and may be closed below
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := r.Read(buf)
-			if n > 0 {
-				chunks <- slices.Clone(buf[:n])
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+	s := &stream{clock: c.Clock, r: r, filter: c.Filter(w), chunks: make(chan []byte), ended: make(chan struct{}), done: make(chan struct{})}
+	go s.read()
 	go func() {
 		defer close(s.done)
-		for chunk, ok := <-chunks; ok; chunk, ok = c.next(chunks, s.filter) {
-			if _, err := s.filter.Write(chunk); err != nil {
-				// Nobody reads our output any more. The program finds the same
-				// of its own, as it would if it wrote there itself.
-				_ = r.Close()
-			}
+		defer r.Close() // whoever still writes there finds out
+		for chunk, ok := s.next(); ok; chunk, ok = s.next() {
+			_, err := s.filter.Write(chunk)
 			clear(chunk)
+			if err != nil {
+				return // nobody reads our output any more; the program finds out as if it wrote there itself
+			}
 		}
-		_ = s.filter.Close() // a write that failed has had its effect
+		_ = s.filter.Close() // there is nothing left to tell
 	}()
 	return s
 }
 
-// next returns the next chunk, and tells f where it lets itself be waited for.
-func (c Command) next(chunks <-chan []byte, f Filter) (chunk []byte, ok bool) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	rests := make(chan struct{})
-	go func() {
-		if c.Clock.Wait(ctx, c.Clock.Now().Add(idle)) == nil {
-			close(rests)
+func (s *stream) read() {
+	defer close(s.chunks)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := s.r.Read(buf)
+		if n > 0 {
+			select {
+			case s.chunks <- slices.Clone(buf[:n]):
+			case <-s.done:
+				return
+			}
 		}
-	}()
-	select {
-	case chunk, ok = <-chunks:
-		return chunk, ok
-	case <-rests:
-		_ = f.Pause() // the next write says the same
+		if err != nil {
+			return
+		}
 	}
-	chunk, ok = <-chunks
-	return chunk, ok
 }
 
-// finish waits for what is left of the program's output, but not for ever: a
-// program that it left running may keep the pipe open.
-func (c Command) finish(streams []*stream) {
+// next returns the next chunk, if there is one.
+func (s *stream) next() (chunk []byte, ok bool) {
+	rest, stop := s.after(idle)
+	defer stop()
+	select {
+	case chunk, ok = <-s.chunks:
+		return chunk, ok
+	case <-rest:
+		_ = s.filter.Pause() // the next write says the same
+	}
+	select {
+	case chunk, ok = <-s.chunks:
+		return chunk, ok
+	case <-s.ended:
+	}
+	enough, stop := s.after(grace)
+	defer stop()
+	select {
+	case chunk, ok = <-s.chunks:
+		return chunk, ok
+	case <-enough:
+		return nil, false
+	}
+}
+
+// after returns a channel that is closed when d is over.
+func (s *stream) after(d time.Duration) (over <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	over := make(chan struct{})
+	c := make(chan struct{})
 	go func() {
-		if c.Clock.Wait(ctx, c.Clock.Now().Add(grace)) == nil {
-			close(over)
+		if s.clock.Wait(ctx, s.clock.Now().Add(d)) == nil {
+			close(c)
 		}
 	}()
+	return c, cancel
+}
+
+// finish waits until what the program has written is written, or until the
+// person has enough.
+func finish(streams []*stream, signals <-chan os.Signal, ends func(os.Signal) bool) {
 	for _, s := range streams {
-		select {
-		case <-s.done:
-		case <-over:
-			_ = s.filter.Close() // nobody is left to tell
+		close(s.ended)
+	}
+	for _, s := range streams {
+		for open := true; open; {
+			select {
+			case <-s.done:
+				open = false
+			case sig := <-signals:
+				if ends(sig) {
+					return
+				}
+			}
 		}
 	}
 }

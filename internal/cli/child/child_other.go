@@ -40,6 +40,6 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 		streams = append(streams, start())
 	}
 	_ = cmd.Wait() //nolint:errcheck // the exit code says it
-	c.finish(streams)
+	finish(streams, signals, func(os.Signal) bool { return true })
 	return cmd.ProcessState.ExitCode(), nil
 }

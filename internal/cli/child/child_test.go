@@ -110,13 +110,13 @@ func (p pausing) Pause() error {
 func TestPauseIsTold(t *testing.T) {
 	t.Parallel()
 	in, feed := io.Pipe()
-	paused := make(chan struct{})
+	paused, once := make(chan struct{}), &sync.Once{}
 	var out bytes.Buffer
 	done := make(chan int, 1)
 	go func() {
 		code, _ := Run(Command{ // the code says it
 			Args: []string{"sh", "-c", "printf prompt; read answer; echo $answer"}, Env: os.Environ(), Stdin: in, Stdout: &out, Stderr: io.Discard,
-			Filter: func(w io.Writer) Filter { return pausing{upper{w}, &sync.Once{}, paused} },
+			Filter: func(w io.Writer) Filter { return pausing{upper{w}, once, paused} },
 		})
 		done <- code
 	}()
@@ -145,12 +145,39 @@ func TestDescendantsDoNotHoldUp(t *testing.T) {
 	}
 }
 
-// hasty waits a tenth of what it is asked to.
+// slow is a reader of our output who takes a while.
+type slow struct {
+	got  bytes.Buffer
+	wait func() error
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	if err := s.wait(); err != nil {
+		return 0, err
+	}
+	return s.got.Write(p)
+}
+
+// TestSlowReadersGetEverything has a reader who is slower than the patience
+// with those that a program leaves running.
+func TestSlowReadersGetEverything(t *testing.T) {
+	t.Parallel()
+	out := &slow{wait: func() error {
+		c := clock.System{}
+		return c.Wait(t.Context(), c.Now().Add(100*time.Millisecond))
+	}}
+	code, err := Run(Command{Args: []string{"sh", "-c", "head -c 200000 /dev/zero"}, Env: os.Environ(), Stdin: strings.NewReader(""), Stdout: out, Stderr: io.Discard, Filter: filter, Clock: &hasty{}})
+	if code != 0 || err != nil || out.got.Len() != 200000 {
+		t.Errorf("Run = %d, %v with %d bytes, want all 200000", code, err, out.got.Len())
+	}
+}
+
+// hasty waits a hundredth of what it is asked to.
 type hasty struct{ clock.System }
 
 func (h *hasty) Wait(ctx context.Context, t time.Time) error {
 	now := h.Now()
-	return h.System.Wait(ctx, now.Add(t.Sub(now)/10))
+	return h.System.Wait(ctx, now.Add(t.Sub(now)/100))
 }
 
 func TestTerminal(t *testing.T) {

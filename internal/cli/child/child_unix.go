@@ -99,7 +99,7 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 				_ = cmd.Process.Signal(sig) // it may just have ended
 			}
 		case <-waited:
-			c.finish(streams)
+			finish(streams, signals, func(s os.Signal) bool { return s != unix.SIGWINCH && s != unix.SIGPIPE })
 			return code(cmd.ProcessState), nil
 		}
 	}
