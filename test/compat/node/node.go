@@ -126,8 +126,6 @@ func Configured(t testing.TB, sealStanza, more string) *Node {
 	n := &Node{Home: home, Data: filepath.Join(home, "data")}
 	cert, key := certificate(t, home)
 	n.CACert = cert
-	address := free(t)
-	n.Address = "https://" + address
 	file := filepath.Join(home, "rotunda.hcl")
 	config := fmt.Sprintf(`
 storage "bolt" {
@@ -140,16 +138,18 @@ listener "tcp" {
 }
 %s
 %s
-`, n.Data, address, cert, key, sealStanza, more)
+`, n.Data, "127.0.0.1:0", cert, key, sealStanza, more)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.run(t, regexp.MustCompile(`(?i)listening`), "server", "--config", file)
+	n.Address = "https://" + n.run(t, regexp.MustCompile(`listening address=([0-9.:]+)`), "server", "--config", file)
 	t.Cleanup(func() { n.Stop(t) })
 	return n
 }
 
-func (n *Node) run(t testing.TB, ready *regexp.Regexp, args ...string) {
+// run starts the program and returns what the group of ready matched, if it has
+// one, once a line of its output does.
+func (n *Node) run(t testing.TB, ready *regexp.Regexp, args ...string) (matched string) {
 	t.Helper()
 	n.out, n.mu, n.done = new(bytes.Buffer), new(sync.Mutex), make(chan error, 1)
 	n.cmd = exec.Command(Program(t), args...)
@@ -163,7 +163,7 @@ func (n *Node) run(t testing.TB, ready *regexp.Regexp, args ...string) {
 		t.Fatalf("starting rotunda %v: %v", args, err)
 	}
 	_ = w.Close()
-	found := make(chan struct{})
+	found := make(chan string, 1)
 	var read sync.WaitGroup
 	read.Go(func() {
 		lines, once := bufio.NewScanner(r), sync.Once{}
@@ -171,8 +171,8 @@ func (n *Node) run(t testing.TB, ready *regexp.Regexp, args ...string) {
 			n.mu.Lock()
 			n.out.WriteString(lines.Text() + "\n")
 			n.mu.Unlock()
-			if ready.MatchString(lines.Text()) {
-				once.Do(func() { close(found) })
+			if m := ready.FindStringSubmatch(lines.Text()); m != nil {
+				once.Do(func() { found <- m[len(m)-1] })
 			}
 		}
 	})
@@ -184,7 +184,7 @@ func (n *Node) run(t testing.TB, ready *regexp.Regexp, args ...string) {
 		done <- err
 	}()
 	select {
-	case <-found:
+	case matched = <-found:
 	case err := <-n.done:
 		n.done <- err
 		t.Fatalf("rotunda %v ended: %v\n%s", args, err, n.Output())
@@ -192,6 +192,7 @@ func (n *Node) run(t testing.TB, ready *regexp.Regexp, args ...string) {
 		_ = n.cmd.Process.Kill()
 		t.Fatalf("rotunda %v was not ready within a minute\n%s", args, n.Output())
 	}
+	return matched
 }
 
 // Output returns what the server has printed.
@@ -239,16 +240,6 @@ func (n *Node) CLI(t testing.TB, args ...string) string {
 		t.Fatalf("rotunda %v: %v\n%s%s", args, err, out, stderr.String())
 	}
 	return string(out)
-}
-
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func certificate(t testing.TB, dir string) (cert, key string) {
