@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"sync"
 
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -170,24 +171,42 @@ func (b *Box) Open(box []byte, aad AAD) ([]byte, error) {
 
 // Deriver seals each message under a key derived from its own. It is safe for
 // concurrent use.
-type Deriver struct{ mac *cmac }
+type Deriver struct {
+	mac   *cmac
+	rooms sync.Pool // of *room
+}
+
+// room is what a derivation works in, kept so that it is not allocated for each.
+type room struct {
+	block, mask [aes.BlockSize]byte
+	key         [KeySize]byte
+}
 
 // label is that of XAES-256-GCM.
 const label = 'X'
 
 // NewDeriver returns a Deriver that uses key, of which it keeps an expanded copy.
-func NewDeriver(key []byte) *Deriver { return &Deriver{newCMAC(key)} }
+func NewDeriver(key []byte) *Deriver { return &Deriver{mac: newCMAC(key)} }
 
-// derive writes the key for salt to key: the KDF in counter mode of NIST SP
-// 800-108r1 with CMAC-AES-256, a 16-bit counter, a one-byte label and salt as
-// the context. Each CMAC is over exactly one block.
-func (d *Deriver) derive(key *[KeySize]byte, salt []byte) {
-	var block [aes.BlockSize]byte
-	block[1], block[2] = 1, label
-	copy(block[4:], salt)
-	d.mac.one(key[:aes.BlockSize], &block)
-	block[1] = 2
-	d.mac.one(key[aes.BlockSize:], &block)
+// derive returns the key for salt, in a room that is given back by forget: the
+// KDF in counter mode of NIST SP 800-108r1 with CMAC-AES-256, a 16-bit counter,
+// a one-byte label and salt as the context. Each CMAC is over exactly one block.
+func (d *Deriver) derive(salt []byte) *room {
+	r, ok := d.rooms.Get().(*room)
+	if !ok {
+		r = new(room)
+	}
+	r.block = [aes.BlockSize]byte{1: 1, 2: label}
+	copy(r.block[4:], salt)
+	d.mac.one(r.key[:aes.BlockSize], &r.block, &r.mask)
+	r.block[1] = 2
+	d.mac.one(r.key[aes.BlockSize:], &r.block, &r.mask)
+	return r
+}
+
+func (d *Deriver) forget(r *room) {
+	*r = room{}
+	d.rooms.Put(r)
 }
 
 // Seal appends salt, nonce, ciphertext and tag of plain to dst.
@@ -196,9 +215,9 @@ func (d *Deriver) Seal(dst, plain, aad []byte) []byte {
 	dst = slices.Grow(dst, DeriverOverhead+len(plain))[:n+SaltSize]
 	salt := dst[n:]
 	rand.Read(salt)
-	var key [KeySize]byte
-	d.derive(&key, salt)
-	return SealOnce(dst, key[:], plain, aad)
+	r := d.derive(salt)
+	defer d.forget(r)
+	return SealOnce(dst, r.key[:], plain, aad)
 }
 
 // Open appends to dst what [Deriver.Seal] sealed, or returns [ErrDamaged].
@@ -206,7 +225,7 @@ func (d *Deriver) Open(dst, sealed, aad []byte) ([]byte, error) {
 	if len(sealed) < DeriverOverhead {
 		return nil, ErrDamaged
 	}
-	var key [KeySize]byte
-	d.derive(&key, sealed[:SaltSize])
-	return OpenOnce(dst, key[:], sealed[SaltSize:], aad)
+	r := d.derive(sealed[:SaltSize])
+	defer d.forget(r)
+	return OpenOnce(dst, r.key[:], sealed[SaltSize:], aad)
 }

@@ -3,6 +3,7 @@ package aead
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/subtle"
 	"fmt"
 )
 
@@ -34,12 +35,9 @@ func double(b *[aes.BlockSize]byte) {
 	b[len(b)-1] ^= -carry & 0x87
 }
 
-// one writes the CMAC of a message of exactly one block to dst.
-func (c *cmac) one(dst []byte, m *[aes.BlockSize]byte) {
-	var x [aes.BlockSize]byte
-	for i := range x {
-		x[i] = m[i] ^ c.k1[i]
-	}
+// one writes the CMAC of a message of exactly one block to dst, by way of x.
+func (c *cmac) one(dst []byte, m, x *[aes.BlockSize]byte) {
+	subtle.XORBytes(x[:], m[:], c.k1[:])
 	c.block.Encrypt(dst, x[:])
 }
 

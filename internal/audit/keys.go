@@ -19,7 +19,14 @@ type keys struct {
 
 	mu   sync.RWMutex // held to use key and macs
 	gone bool
-	macs *sync.Pool // of hash.Hash under the audit key
+	macs *sync.Pool // of *macState under the audit key
+}
+
+// macState is an HMAC and room for what goes in and comes out.
+type macState struct {
+	h    hash.Hash
+	room [128]byte
+	sum  [32]byte
 }
 
 func newKeys(key secret.Bytes) (*keys, error) {
@@ -30,7 +37,7 @@ func newKeys(key secret.Bytes) (*keys, error) {
 	k.macs = &sync.Pool{New: func() any {
 		var h hash.Hash
 		_ = k.key.Use(func(plain []byte) error { h = hmac.New(sha256.New, plain); return nil })
-		return h
+		return &macState{h: h}
 	}}
 	id, err := k.mac("rotunda audit key id")
 	copy(k.id[:], id[:])
@@ -52,14 +59,20 @@ func (k *keys) mac(label string, parts ...[]byte) (sum [32]byte, err error) {
 	if k.gone {
 		return sum, ErrLocked
 	}
-	h := k.macs.Get().(hash.Hash) //nolint:forcetypeassert // the pool holds nothing else
-	h.Reset()
-	h.Write([]byte(label))
+	m := k.macs.Get().(*macState) //nolint:forcetypeassert // the pool holds nothing else
+	m.h.Reset()
+	m.h.Write(append(m.room[:0], label...))
 	for _, p := range parts {
-		h.Write(p)
+		for len(p) > 0 {
+			n := copy(m.room[:], p)
+			m.h.Write(m.room[:n])
+			p = p[n:]
+		}
 	}
-	h.Sum(sum[:0])
-	k.macs.Put(h)
+	m.h.Sum(m.sum[:0])
+	sum = m.sum
+	m.sum = [32]byte{}
+	k.macs.Put(m)
 	return sum, nil
 }
 

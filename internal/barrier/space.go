@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -391,7 +392,13 @@ func (k *keys) split(b []byte) (*generation, []byte, error) {
 	return k.gens[binary.BigEndian.Uint32(b[1:])], b[rowHead:], nil
 }
 
-// rowAAD is called with the room of a caller's array, so that it need not be allocated.
+// rooms hold arrays in which additional data are laid out: what lies there is
+// in the store in the clear.
+var rooms = sync.Pool{New: func() any { return new([256]byte) }}
+
+func takeRoom() *[256]byte { return rooms.Get().(*[256]byte) } //nolint:errcheck,forcetypeassert // New makes nothing else
+
+// rowAAD is called with the room of an array, so that it need not be allocated.
 func rowAAD(room []byte, shared []byte, scope, row string) aead.AAD {
 	return aead.AAD(append(room, shared...)).Str(aead.FieldScope, scope).Str(aead.FieldRow, row)
 }
@@ -438,7 +445,8 @@ func (r *reader) open(k storage.Key, sealed []byte) ([]byte, error) {
 			return nil, fmt.Errorf("row under a key that there is not: %w", storage.ErrCorrupt)
 		}
 	}
-	var room [256]byte
+	room := takeRoom()
+	defer rooms.Put(room)
 	plain, err := g.rows.Open(make([]byte, 0, len(rest)), rest, rowAAD(room[:0], g.rowAAD, k.Scope, k.Row))
 	if err != nil {
 		return nil, fmt.Errorf("opening a row of table %q: %w: %w", k.Scope[:1], storage.ErrCorrupt, err)
@@ -532,7 +540,8 @@ func (t *tx) seal(k storage.Key, value []byte) (storage.Key, []byte) {
 func (k *keys) sealRow(below storage.Key, value []byte) []byte {
 	g := k.gens[k.current]
 	g.seals.add()
-	var room [256]byte
+	room := takeRoom()
+	defer rooms.Put(room)
 	return g.rows.Seal(k.head(len(value)), value, rowAAD(room[:0], g.rowAAD, below.Scope, below.Row))
 }
 
@@ -574,7 +583,8 @@ func (s *Space) Seal(v Value, plain []byte) (wrapped, sealed []byte, err error) 
 func (s *Space) sealValue(k *keys, v Value, plain []byte) (wrapped, sealed []byte) {
 	key := aead.NewKey()
 	defer clear(key)
-	var room [256]byte
+	room := takeRoom()
+	defer rooms.Put(room)
 	sealed = append(make([]byte, 0, 1+aead.OnceOverhead+len(plain)), format1)
 	return k.wrap(v, key), aead.SealOnce(sealed, key, plain, s.valueAAD(room[:0], v))
 }
@@ -582,7 +592,8 @@ func (s *Space) sealValue(k *keys, v Value, plain []byte) (wrapped, sealed []byt
 func (k *keys) wrap(v Value, key []byte) []byte {
 	g := k.gens[k.current]
 	g.seals.add()
-	var room [256]byte
+	room := takeRoom()
+	defer rooms.Put(room)
 	return g.values.Seal(k.head(aead.KeySize), key, v.fields(append(room[:0], g.valueAAD...)))
 }
 
@@ -595,7 +606,8 @@ func (k *keys) unwrap(v Value, wrapped []byte) ([]byte, error) {
 	if g == nil {
 		return nil, fmt.Errorf("data key under a key that there is not: %w", storage.ErrCorrupt)
 	}
-	var room [256]byte
+	room := takeRoom()
+	defer rooms.Put(room)
 	key, err := g.values.Open(nil, rest, v.fields(append(room[:0], g.valueAAD...)))
 	if err != nil {
 		return nil, fmt.Errorf("unwrapping a data key: %w: %w", storage.ErrCorrupt, err)
@@ -625,7 +637,8 @@ func (s *Space) Unseal(v Value, wrapped, sealed []byte) ([]byte, error) {
 	if sealed[0] != format1 {
 		return nil, fmt.Errorf("value of format %d: %w", sealed[0], storage.ErrNewer)
 	}
-	var room [256]byte
+	room := takeRoom()
+	defer rooms.Put(room)
 	plain, err := aead.OpenOnce(make([]byte, 0, len(sealed)), key, sealed[1:], s.valueAAD(room[:0], v))
 	if err != nil {
 		return nil, fmt.Errorf("opening a value: %w: %w", storage.ErrCorrupt, err)

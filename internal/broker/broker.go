@@ -191,15 +191,20 @@ func (p *passage) run(ctx context.Context) (value any, err error) {
 		p.intent = true
 		return p.op.Run(ctx, &p.call, req.Source, p.allow)
 	}
-	rider := p.b.p.Journal.Rider(p.record)
-	done := rider.Done
-	rider.Done = func() {
+	return p.op.Run(storage.WithRiderFrom(ctx, p.rider), &p.call, req.Source, p.allow)
+}
+
+// rider brings the record of the request along with its transaction.
+func (p *passage) rider() *storage.Rider {
+	r := p.b.p.Journal.Rider(p.record)
+	done := r.Done
+	r.Done = func() {
 		p.kept, p.intent = p.op.InTransaction, !p.op.InTransaction
 		if done != nil {
 			done()
 		}
 	}
-	return p.op.Run(storage.WithRider(ctx, rider), &p.call, req.Source, p.allow)
+	return r
 }
 
 // route finds the mount and the operation.

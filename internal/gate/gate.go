@@ -16,6 +16,7 @@ import (
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/late"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
@@ -100,11 +101,9 @@ func (g *Gate) With(ctx context.Context, fn func(context.Context, *broker.Broker
 		return ErrSealed
 	}
 	defer s.busy.Done()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(s.ctx, cancel)
-	defer stop()
-	return fn(ctx, s.broker)
+	within := late.New(ctx, s.ctx, time.Time{})
+	defer within.End()
+	return fn(within, s.broker)
 }
 
 func (g *Gate) enter() *session {

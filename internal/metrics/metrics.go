@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,8 @@ type Metrics struct {
 	work       *prometheus.HistogramVec
 	answers    *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
+
+	ran, answered sync.Map // of labels to *pair
 }
 
 // buckets are the bounds of latencies in seconds: a read from memory, a
@@ -62,14 +65,34 @@ func New(version string) *Metrics {
 // Ran counts an operation that was run or refused. The outcome is "ok" or the
 // name of a fault's kind.
 func (m *Metrics) Ran(operation, outcome string, took time.Duration) {
-	m.operations.WithLabelValues(operation, outcome).Inc()
-	m.work.WithLabelValues(operation).Observe(took.Seconds())
+	p := m.pair(&m.ran, labels{operation, outcome}, m.operations, m.work)
+	p.count.Inc()
+	p.took.Observe(took.Seconds())
+}
+
+// labels are those of a counter; the first is that of the histogram beside it.
+type labels struct{ operation, end string }
+
+// pair is a counter and a histogram that are found already: finding them by
+// their labels costs more than counting.
+type pair struct {
+	count prometheus.Counter
+	took  prometheus.Observer
+}
+
+func (m *Metrics) pair(known *sync.Map, l labels, counts *prometheus.CounterVec, times *prometheus.HistogramVec) *pair {
+	if p, ok := known.Load(l); ok {
+		return p.(*pair) //nolint:errcheck,forcetypeassert // nothing else is kept
+	}
+	p, _ := known.LoadOrStore(l, &pair{counts.WithLabelValues(l.operation, l.end), times.WithLabelValues(l.operation)})
+	return p.(*pair) //nolint:errcheck,forcetypeassert // nothing else is kept
 }
 
 // Answered counts an HTTP answer.
 func (m *Metrics) Answered(operation string, status int, took time.Duration) {
-	m.answers.WithLabelValues(operation, strconv.Itoa(status)).Inc()
-	m.latency.WithLabelValues(operation).Observe(took.Seconds())
+	p := m.pair(&m.answered, labels{operation, strconv.Itoa(status)}, m.answers, m.latency)
+	p.count.Inc()
+	p.took.Observe(took.Seconds())
 }
 
 // Gauge adds a metric that goes up and down, read from fn whenever somebody

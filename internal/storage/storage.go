@@ -17,6 +17,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -199,8 +200,26 @@ func WithRider(ctx context.Context, r *Rider) context.Context {
 	return context.WithValue(ctx, riderKey{}, r)
 }
 
+// WithRiderFrom is [WithRider] of the rider that first returns, which is called
+// once, when an Update asks for it.
+func WithRiderFrom(ctx context.Context, first func() *Rider) context.Context {
+	return context.WithValue(ctx, riderKey{}, &riderFrom{first: first})
+}
+
+type riderFrom struct {
+	once  sync.Once
+	first func() *Rider
+	rider *Rider
+}
+
 // RiderOf returns the rider in ctx; nil if there is none.
 func RiderOf(ctx context.Context) *Rider {
-	r, _ := ctx.Value(riderKey{}).(*Rider)
-	return r
+	switch r := ctx.Value(riderKey{}).(type) {
+	case *Rider:
+		return r
+	case *riderFrom:
+		r.once.Do(func() { r.rider = r.first() })
+		return r.rider
+	}
+	return nil
 }

@@ -25,8 +25,10 @@ import (
 	"sync"
 	"time"
 
+	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/late"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -167,9 +169,9 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 		limit = h.env.LongTimeout
 	}
 	if !q.op.Stream {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, limit)
-		defer stop()
+		within := late.New(ctx, nil, clock.System{}.Now().Add(limit))
+		defer within.End()
+		ctx = within
 	}
 	if q.Help {
 		return h.help(ctx, w, q)
