@@ -17,6 +17,7 @@ import (
 	"rotunda.dev/rotunda/internal/engine/system"
 	tokens "rotunda.dev/rotunda/internal/engine/token"
 	"rotunda.dev/rotunda/internal/fence"
+	"rotunda.dev/rotunda/internal/keys"
 	"rotunda.dev/rotunda/internal/mount"
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/policy"
@@ -63,11 +64,23 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 		default:
 		}
 	}
+	if err := b.LoadCounts(ctx); err != nil {
+		return nil, err
+	}
+	parts.Keys = keys.New(keys.Config{
+		Barrier: b, Core: core, Clock: n.c.Clock, Log: n.c.Log,
+		Spaces: func(ctx context.Context) ([]keys.Space, error) { return spacesOf(ctx, changes, parts.Mounts) },
+		Record: func(ctx context.Context, event string) error {
+			return n.journal.Append(ctx, &audit.Record{Kind: audit.Event, Time: n.c.Clock.Now(), Node: n.c.Info.ClusterName, Event: event, Outcome: audit.OutcomeOK, Allowed: true})
+		},
+	})
 	parts.Sinks = n.newSinks(hasher)
 	if err := system.StartSinks(ctx, parts); err != nil {
 		return nil, err
 	}
 	background.run("ending tokens", kept.Run)
+	background.run("counting what keys seal", b.Count)
+	background.run("turning keys", parts.Keys.Run)
 	background.run("removing mounts", func(ctx context.Context) error {
 		return n.removeMounts(ctx, changes, parts.Mounts, unmounting)
 	})
@@ -79,6 +92,31 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 			return errors.Join(background.end(), parts.Mounts.Close())
 		},
 	}), nil
+}
+
+// spacesOf returns every space whose key is turned: the server's own, and those
+// of the mounts that answer. A mount that is being removed loses its key anyway.
+func spacesOf(ctx context.Context, changes *fence.Fence, mounts *mount.Table) ([]keys.Space, error) {
+	moment, err := changes.Arrive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mounted, err := mounts.Mounted(ctx, moment)
+	if err != nil {
+		return nil, err
+	}
+	spaces := []keys.Space{{ID: barrier.Core, Name: "core"}, {ID: barrier.Tokens, Name: "tokens"}}
+	for _, m := range mounted {
+		if m.Entry.Fixed {
+			continue
+		}
+		id, err := barrier.ParseSpaceID(m.Entry.ID)
+		if err != nil {
+			return nil, err
+		}
+		spaces = append(spaces, keys.Space{ID: id, Name: m.Entry.Accessor, Keys: m.Keys})
+	}
+	return spaces, nil
 }
 
 // fixedMounts are part of every server.

@@ -26,12 +26,6 @@ type haOut struct {
 	Nodes []haNode `json:"nodes"`
 }
 
-type keyStatus struct {
-	Term        int       `json:"term"`
-	InstallTime wire.Time `json:"install_time"`
-	Encryptions int64     `json:"encryptions"`
-}
-
 type leaseIn struct {
 	LeaseID   string        `json:"lease_id" doc:"Id of the lease."`
 	Increment wire.Duration `json:"increment" doc:"TTL that is asked for."`
@@ -82,12 +76,6 @@ func miscOps(p *Parts) []op.Op {
 			Name: "system.ha-status", Verb: op.Read, Path: "ha-status", Shape: op.Injected, Does: "List the nodes.",
 		}.With(func(context.Context, *op.Call, op.Nothing) (haOut, error) {
 			return haOut{[]haNode{{Hostname: p.Info.ClusterName, APIAddress: p.Info.APIAddr, ActiveNode: true, Version: p.Info.CompatVersion}}}, nil
-		}),
-		op.Def[op.Nothing, keyStatus]{
-			Name: "system.key-status", Verb: op.Read, Path: "key-status", Shape: op.Injected, Does: "Say which term of the keyring is in use, and since when.",
-		}.With(func(context.Context, *op.Call, op.Nothing) (keyStatus, error) {
-			term, since := p.Barrier.Term()
-			return keyStatus{Term: term, InstallTime: wire.Time(since)}, nil
 		}),
 		op.Def[op.Nothing, op.Raw]{
 			Name: "system.openapi", Verb: op.Read, Path: "internal/specs/openapi", Auth: op.Open, Shape: op.Bare, Does: "Describe every operation in OpenAPI.",

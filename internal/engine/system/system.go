@@ -14,6 +14,7 @@ import (
 	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/gate"
+	"rotunda.dev/rotunda/internal/keys"
 	"rotunda.dev/rotunda/internal/mount"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/policy"
@@ -30,6 +31,7 @@ type Parts struct {
 	Mounts   *mount.Table
 	Policies *policy.Store
 	Tokens   *token.Store
+	Keys     *keys.Keeper
 	Journal  *audit.Journal
 	Hasher   *audit.Hasher
 	Sinks    Sinks // of the audit log; see audit.go
@@ -70,7 +72,7 @@ func Kind(p *Parts) engine.Kind {
 // those that do not.
 func Ops(p *Parts) []op.Op {
 	return slices.Concat(
-		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p),
+		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), rotateOps(p),
 		policyOps(*p), capabilityOps(*p), wrappingOps(*p), auditOps(*p),
 	)
 }
