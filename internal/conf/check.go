@@ -311,6 +311,10 @@ func (d *decoder) seal(s *Seal, path, data string) {
 		} else if within(data, s.Path) {
 			d.bad(at("path"), "path: the key file must be kept apart from the data, outside %s", data)
 		}
+	case "passphrase":
+		if s.Passphrase.IsZero() {
+			d.bad(at("passphrase"), "passphrase: file:PATH of the passphrase is needed")
+		}
 	case "age":
 		if len(s.Recipients) == 0 {
 			d.bad(at("recipients"), "recipients: one recipient at least is needed")

@@ -130,8 +130,8 @@ type Storage struct {
 type Seal struct {
 	Kind       string   `hcl:",label" oneof:"keyfile shamir passphrase age" doc:"keyfile, shamir, passphrase or age."`
 	Path       string   `hcl:"path" doc:"Of a keyfile: the file, readable by its owner only and apart from the data."`
-	Passphrase Secret   `hcl:"passphrase" doc:"Of a passphrase: file:PATH. Where there is none, it is given to unseal."`
-	Identity   Secret   `hcl:"identity" doc:"Of age: file:PATH of the identity that opens it. Where there is none, it is given to unseal."`
+	Passphrase Secret   `hcl:"passphrase" doc:"Of a passphrase: file:PATH."`
+	Identity   Secret   `hcl:"identity" doc:"Of age: file:PATH of the identity that opens it. Where there is none, another seal opens the server, and this one is kept for recovery."`
 	Recipients []string `hcl:"recipients" doc:"Of age: the recipients that can open it, age1…"`
 }
 

@@ -153,6 +153,7 @@ func TestParseComplains(t *testing.T) {
 		"client certificates":    {`storage "bolt" { path = "/x" } listener "tcp" { tls_auto = true tls_require_and_verify_client_cert = true }`, "needs tls_client_ca_file"},
 		"address":                {small + `listener "tcp" { address = "nowhere" }`, `address: want HOST:PORT, not "nowhere"`},
 		"address twice":          {small + `listener "tcp" { tls_auto = true }`, "is also listener 1's"},
+		"no passphrase":          {small + `seal "passphrase" {}`, "file:PATH of the passphrase is needed"},
 		"inline secret":          {small + `seal "passphrase" { passphrase = "hunter2" }`, "a secret does not stand in a configuration"},
 		"other seal's key":       {small + `seal "shamir" { path = "/k" }`, `path is for seal "keyfile"`},
 		"key file with the data": {small + `seal "keyfile" { path = "/var/lib/rotunda/../rotunda/key" }`, "apart from the data"},

@@ -18,11 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/go-json-experiment/json"
 
 	"rotunda.dev/rotunda/internal/cli"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/conf"
+	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/localca"
 )
 
@@ -33,7 +35,7 @@ func TestEverySettingIsSeen(t *testing.T) {
 	t.Parallel()
 	settings := map[string]map[string]any{
 		"Server": {
-			"Listeners": TestSettings, "Storage": TestSettings, "Seals": TestEveryLimitHasAnEffect, "Audits": TestSettings, "Journal": TestSettings,
+			"Listeners": TestSettings, "Storage": TestSettings, "Seals": TestSeals, "Audits": TestSettings, "Journal": TestSettings,
 			"Telemetry": TestSettings, "Limits": TestEveryLimitHasAnEffect, "AuditFileDir": TestSettings, "KeysDir": TestSettings, "APIAddr": TestSettings,
 			"ClusterAddr": "warned of by package conf", "ClusterName": TestSettings, "UI": "warned of by package conf",
 			"LogLevel": TestSettings, "LogFormat": TestSettings, "LogFile": TestSettings, "PIDFile": TestSettings,
@@ -54,11 +56,12 @@ func TestEverySettingIsSeen(t *testing.T) {
 			"Kind": TestSettings, "Name": TestSettings, "Description": TestSettings, "FilePath": TestSettings, "Mode": TestSettings,
 			"Format": "there is one", "HMACAccessor": TestSettings,
 		},
+		"Seal":    {"Kind": TestSeals, "Path": TestSeals, "Passphrase": TestSeals, "Identity": TestSeals, "Recipients": TestSeals},
 		"Journal": {"Path": TestSettings, "Retention": TestSettings, "MaxSize": TestSettings, "SegmentSize": TestSettings, "SegmentAge": TestSettings},
 	}
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[conf.Server](), reflect.TypeFor[conf.Listener](), reflect.TypeFor[conf.ListenerTelemetry](), reflect.TypeFor[conf.Telemetry](),
-		reflect.TypeFor[conf.Storage](), reflect.TypeFor[conf.Audit](), reflect.TypeFor[conf.Journal](),
+		reflect.TypeFor[conf.Storage](), reflect.TypeFor[conf.Seal](), reflect.TypeFor[conf.Audit](), reflect.TypeFor[conf.Journal](),
 	} {
 		for i := range typ.NumField() {
 			if f := typ.Field(i); settings[typ.Name()][f.Name] == nil {
@@ -312,5 +315,58 @@ func TestTLSSettings(t *testing.T) {
 		}
 		_ = client.Close()
 		_ = server.Close()
+	}
+}
+
+// TestSeals holds that each seal of a configuration opens the server alone.
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{"identity": identity.String(), "passphrase": "correct horse battery staple"} {
+		if err := os.WriteFile(in(file), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seals := map[string]string{
+		"keyfile":    fmt.Sprintf("seal \"keyfile\" { path = %q }\n", in("keys/seal.key")),
+		"passphrase": fmt.Sprintf("seal \"passphrase\" { passphrase = %q }\n", "file:"+in("passphrase")),
+		"age":        fmt.Sprintf("seal \"age\" {\nidentity = %q\nrecipients = [%q]\n}\n", "file:"+in("identity"), identity.Recipient()),
+	}
+	open := func(stanzas string) *Node {
+		t.Helper()
+		config, _, err := conf.Parse("test.hcl", fmt.Sprintf("listener \"tcp\" {\naddress = \"127.0.0.1:0\"\ntls_auto = true\n}\nstorage \"bolt\" { path = %q }\nkeys_dir = %q\n", in("data"), in("keys"))+stanzas)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := nodeOf(config, newLogger(io.Discard, "info", "standard"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, _, _, err := prepare(t.Context(), config, made)
+		if err != nil {
+			t.Fatalf("with %s: %v", stanzas, err)
+		}
+		return n
+	}
+	n := open(seals["keyfile"] + seals["passphrase"] + seals["age"])
+	if _, err := n.gate.Init(t.Context(), gate.InitIn{NoRootToken: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for kind, stanza := range seals {
+		n := open(stanza)
+		if n.gate.Sealed() {
+			t.Errorf("%s does not open the server", kind)
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
