@@ -102,7 +102,12 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 	}
 	defer log.Close() // nothing more is written
 	pidFile := filepath.Join(a.env.stateDir(), "nodes", name+".pid")
-	defer os.Remove(pidFile) // it may not be there yet
+	ours := false // another process may have written it
+	defer func() {
+		if ours {
+			_ = os.Remove(pidFile) // what is left there only misleads
+		}
+	}()
 	err = a.Server.Up(ctx, UpConfig{
 		Data: data, Config: config, Listen: listen, Owner: a.tokenFor(name), Log: log,
 		Ready: func(n Node) error {
@@ -112,6 +117,7 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 			if err := keepPID(pidFile); err != nil {
 				return err
 			}
+			ours = true
 			if ready {
 				b, err := json.Marshal(readyLine{Name: name, Address: n.Address, Created: n.Created, Done: n.Done})
 				if err != nil {
