@@ -12,8 +12,8 @@ import (
 )
 
 // Check reads every row and returns an error wrapping [storage.ErrCorrupt] if
-// one is damaged or out of order, or if the file takes pages for free that
-// are in use. The store goes on meanwhile, but for writes towards the end.
+// one is damaged or out of order or would not be found by its key, or if the
+// file takes pages for free that are in use. The store goes on meanwhile, but for writes towards the end.
 func (s *Store) Check(ctx context.Context) error {
 	return s.withSnapshot(func(sn *snapshot) error {
 		if err := sn.walk(ctx, true); err != nil {
@@ -24,7 +24,7 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 // checkFree looks for pages that are free and in use, which would be written
-// over. bbolt looks on a goroutine of its own, which a fault would end, with
+// over, and for keys that lead to a wrong page. bbolt looks on a goroutine of its own, which a fault would end, with
 // the process: only after a walk has met none.
 func (s *Store) checkFree() (err error) {
 	defer guard(&err, debug.SetPanicOnFault(true))
@@ -34,9 +34,10 @@ func (s *Store) checkFree() (err error) {
 	}
 	defer func() { _ = tx.Rollback() }()
 	for found := range tx.Check() { // to its end, or its goroutine stays
-		// bbolt gives texts only. Of the rest, rows out of order are a walk's
-		// to find, and a page that is neither free nor in use is lost room.
-		for _, bad := range []string{": already freed", ": reachable freed", ": multiple references", ": out of bounds"} {
+		// bbolt gives texts only. A walk does not see the keys that lead to
+		// pages, by which rows are found. A page that is neither free nor in
+		// use is lost room.
+		for _, bad := range []string{": already freed", ": reachable freed", ": multiple references", ": out of bounds", "needs to be"} {
 			if err == nil && strings.Contains(found.Error(), bad) {
 				err = fmt.Errorf("%w: %w", storage.ErrCorrupt, found)
 			}
