@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -200,6 +201,25 @@ compat_version    = "1.18.7"
 	if last.Data.First <= 1 || last.Data.Segments < 2 {
 		t.Errorf("the journal has %d segments from record %d; want several, and the oldest removed", last.Data.Segments, last.Data.First)
 	}
+	rotate(t, in("log"))
+	rotate(t, in("lines.json"))
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{in("log"), in("lines.json")} {
+		for there := false; !there; { // the test's own time bounds it
+			_, err := os.Stat(file)
+			there = err == nil
+			if err := (clock.System{}).Wait(ctx, time.Now().Add(10*time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.want(t, 404, "", http.MethodGet, "cubbyhole/x", "")
 	node, err := nodeOf(config, newLogger(io.Discard, "info", "standard"))
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +244,7 @@ compat_version    = "1.18.7"
 	if _, err := os.Stat(in("data/audit")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("there is a journal in the data, too: %v", err)
 	}
-	lines, err := os.ReadFile(in("lines.json"))
+	lines, err := os.ReadFile(in("lines.json.1"))
 	if err != nil || !strings.Contains(string(lines), `"accessor":"`) || strings.Contains(string(lines), `"accessor":"hmac-sha256:`) {
 		t.Errorf("lines.json does not show accessors as they are: %v", err)
 	}
