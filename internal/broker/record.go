@@ -61,6 +61,7 @@ func (p *passage) base() *audit.Record {
 	if p.call.Asked.Resource != "" {
 		r.Path = p.call.Asked.Resource
 	}
+	r.Critical = p.allowed && p.op.Repairs // of nobody else: the space held back must not be filled by who is refused
 	if p.allowed || p.verdict.Policy != "" {
 		r.Rule = p.verdict.Rule
 	}

@@ -62,7 +62,9 @@ type Config struct {
 	Journal *audit.Journal
 	Auto    []Auto // each opens alone; none where people open
 	Quorum  Quorum
-	Build   func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
+	// Recipients returns the seal of those who hold age identities.
+	Recipients func(recipients []string) seal.Sealer
+	Build      func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
 	Clock   clock.Clock
 	Log     *slog.Logger
 }
@@ -85,6 +87,7 @@ type session struct {
 	ctx     context.Context //nolint:containedctx // the lifetime of the session; owned by the gate
 	end     context.CancelFunc
 	busy    sync.WaitGroup // requests inside
+	people  ceremonies
 }
 
 // New returns a gate. It is shut.
@@ -242,7 +245,7 @@ func (g *Gate) Init(ctx context.Context, in InitIn) (InitOut, error) {
 	if err := barrier.Create(ctx, g.c.Store, root, stanzas); err != nil {
 		return out, fmt.Errorf("making the keyring: %w", err)
 	}
-	if err := g.open(ctx, root, "initialized"); err != nil {
+	if err := g.open(ctx, root, "initialized", -1); err != nil {
 		return out, fmt.Errorf("opening the new store: %w", err)
 	}
 	if !in.NoRootToken {
@@ -276,14 +279,14 @@ func (g *Gate) AutoUnseal(ctx context.Context) error {
 		return err
 	}
 	var failed error
-	for _, a := range g.c.Auto {
+	for i, a := range g.c.Auto {
 		root, err := a.Sealer.Unseal(ctx, stanzas, binding)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("unsealing by %s: %w", a.Kind, err))
 			continue
 		}
 		defer root.Wipe()
-		return g.open(ctx, root, "unsealed")
+		return g.open(ctx, root, "unsealed", i)
 	}
 	return failed
 }
@@ -335,7 +338,7 @@ func (g *Gate) Submit(ctx context.Context, share secret.Text) error {
 	defer root.Wipe()
 	g.shares.Wipe()
 	g.shares = nil
-	return g.open(ctx, root, "unsealed")
+	return g.open(ctx, root, "unsealed", -1)
 }
 
 // Reset forgets the shares that were submitted.
@@ -348,8 +351,9 @@ func (g *Gate) Reset() {
 	}
 }
 
-// open makes a whole session or changes nothing. The caller holds moving.
-func (g *Gate) open(ctx context.Context, root secret.Bytes, event string) error {
+// open makes a whole session or changes nothing. The caller holds moving, and
+// says which seal has opened; negative for none.
+func (g *Gate) open(ctx context.Context, root secret.Bytes, event string, opened int) error {
 	g.ending.Wait() // a session that still ends holds the journal
 	b, err := barrier.Open(ctx, g.c.Store, root)
 	if err != nil {
@@ -369,6 +373,9 @@ func (g *Gate) open(ctx context.Context, root secret.Bytes, event string) error 
 		g.c.Journal.Lock()
 		b.Close()
 		return fmt.Errorf("starting to serve: %w", err)
+	}
+	if event != "initialized" {
+		g.complete(ctx, b, root, opened)
 	}
 	s := &session{barrier: b, broker: live}
 	s.ctx, s.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -417,6 +424,7 @@ func (g *Gate) shut(s *session, event string) error {
 	}
 	s.end()
 	s.busy.Wait()
+	s.people.end()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	r := g.event(event)

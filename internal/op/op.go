@@ -115,6 +115,7 @@ type Def[In, Out any] struct {
 	Limit   Limit
 	Stream  bool // answers piece by piece; see Stream
 	Hidden  bool // left out of the generated documentation: an older spelling of another operation
+	Repairs bool // must go on when the disk is full: sealing and revoking
 }
 
 // Op is a Def bound to the function that performs it, its types closed over.
@@ -127,6 +128,7 @@ type Op struct {
 	Effects          Effects
 	Limit            Limit
 	Stream, Hidden   bool
+	Repairs          bool
 	In, Out          reflect.Type // for those who describe; nothing is decided by them
 	InTransaction    bool         // the work is one transaction, and its outcome is recorded in it
 	pattern          pattern
@@ -404,7 +406,7 @@ func (d Def[In, Out]) bind(tx bool, do func(ctx context.Context, c *Call, in In,
 	at := parse[In](d.Path)
 	o := Op{
 		Name: d.Name, Path: d.Path, Does: d.Does, Verb: d.Verb, Auth: d.Auth, Sudo: d.Sudo, Sealed: d.Sealed, Shape: d.Shape,
-		Effects: d.Effects, Limit: d.Limit, Stream: d.Stream, Hidden: d.Hidden,
+		Effects: d.Effects, Limit: d.Limit, Stream: d.Stream, Hidden: d.Hidden, Repairs: d.Repairs,
 		In: reflect.TypeFor[In](), Out: reflect.TypeFor[Out](), InTransaction: tx, pattern: at,
 	}
 	o.run = func(ctx context.Context, c *Call, src Source, allow Allow) (any, error) {

@@ -131,7 +131,7 @@ func SealOps(g *gate.Gate, info Info) []op.Op {
 			Name: "system.unseal", Verb: op.Update, Path: "unseal", Auth: op.Open, Sealed: true, Shape: op.Bare, Does: "Bring one share of the root key.",
 		}.With(s.unseal),
 		op.Def[op.Nothing, op.Empty]{
-			Name: "system.seal", Verb: op.Update, Path: "seal", Sudo: true, Does: "Seal the server: it forgets every key and answers nothing until unsealed.",
+			Name: "system.seal", Verb: op.Update, Path: "seal", Sudo: true, Repairs: true, Does: "Seal the server: it forgets every key and answers nothing until unsealed.",
 		}.With(func(context.Context, *op.Call, op.Nothing) (op.Empty, error) {
 			g.ShutSoon()
 			return op.Empty{}, nil

@@ -16,22 +16,22 @@ type revokeIn struct {
 
 // Revoke ends a token and all of its descendants.
 var Revoke = op.Def[revokeIn, op.Empty]{
-	Name: "token.revoke", Verb: op.Update, Path: "revoke", Does: "End a token and all of its descendants.",
+	Name: "token.revoke", Verb: op.Update, Path: "revoke", Repairs: true, Does: "End a token and all of its descendants.",
 }
 
 // RevokeSelf ends the caller's token and all of its descendants.
 var RevokeSelf = op.Def[op.Nothing, op.Empty]{
-	Name: "token.revoke-self", Verb: op.Update, Path: "revoke-self", Does: "End the token that is used and all of its descendants.",
+	Name: "token.revoke-self", Verb: op.Update, Path: "revoke-self", Repairs: true, Does: "End the token that is used and all of its descendants.",
 }
 
 // RevokeAccessor ends the token that has an accessor, and all of its descendants.
 var RevokeAccessor = op.Def[accessorIn, op.Empty]{
-	Name: "token.revoke-accessor", Verb: op.Update, Path: "revoke-accessor", Does: "End the token that has an accessor, and all of its descendants.",
+	Name: "token.revoke-accessor", Verb: op.Update, Path: "revoke-accessor", Repairs: true, Does: "End the token that has an accessor, and all of its descendants.",
 }
 
 // RevokeOrphan ends a token and makes its children orphans.
 var RevokeOrphan = op.Def[revokeIn, op.Empty]{
-	Name: "token.revoke-orphan", Verb: op.Update, Path: "revoke-orphan", Sudo: true, Does: "End a token; its children live on as orphans.",
+	Name: "token.revoke-orphan", Verb: op.Update, Path: "revoke-orphan", Sudo: true, Repairs: true, Does: "End a token; its children live on as orphans.",
 }
 
 // Tidy looks for remains of tokens that have ended.
