@@ -170,6 +170,8 @@ func checkSegment(seg string) error {
 		return fault.New(fault.Invalid, "a path segment has at most %d bytes", MaxSegment)
 	case seg == "." || seg == "..":
 		return fault.New(fault.Invalid, "a path must not hold '.' or '..' segments")
+	case strings.HasPrefix(seg, ".;"), strings.HasPrefix(seg, "..;"):
+		return fault.New(fault.Invalid, "a path must not hold '.' or '..' segments with parameters") // some proxies take these for '.' and '..'
 	case strings.Contains(seg, `\`):
 		return fault.New(fault.Invalid, "a path must not hold a backslash")
 	}

@@ -39,7 +39,7 @@ func TestParseEscaped(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", "/", "/a", "a//b", "a/./b", "a/../b", "..", "a/%2e%2e/b", "a/%2e", "a/%2fb", "a/%2F", "a%00b", "a/%C0%AE", "a/%252e%252e",
-		"a/%", "a/%4", "a/%zz", "a/\u202eb", "a/\u200bb", "a/\r\n", "a/ b", "a/b ", "a/\ufeff", "a/cafe\u0301", "a/\u2028", "a\\b", "a%5cb",
+		"a/%", "a/%4", "a/%zz", "a/\u202eb", "a/\u200bb", "a/\r\n", "a/ b", "a/b ", "a/\ufeff", "a/cafe\u0301", "a/\u2028", "a\\b", "a%5cb", "a/..;/b", "a/.;x",
 		strings.Repeat("a/", 33), strings.Repeat("a", 256), strings.Repeat("a/", 2100),
 	} {
 		if got, err := name.ParseEscaped(in); !fault.Is(err, fault.Invalid) {

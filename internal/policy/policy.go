@@ -40,8 +40,10 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -160,14 +162,34 @@ func Parse(text string) (*Policy, error) {
 	return p, nil
 }
 
+// maxSaid bounds what an error says, in bytes: it may hold a word of the policy.
+const maxSaid = 400
+
 func bad(pos tree.Pos, format string, args ...any) error {
-	return &tree.Error{Pos: pos, Text: fmt.Sprintf(format, args...)}
+	text := fmt.Sprintf(format, args...)
+	if len(text) > maxSaid {
+		text = strings.ToValidUTF8(text[:maxSaid], "") + "…"
+	}
+	return &tree.Error{Pos: pos, Text: text}
+}
+
+// quoted is a word of a text that could not be parsed, in an error about it.
+var quoted = regexp.MustCompile(`(?s) ?'.*'`)
+
+// unquoted returns the error of a text that is no policy at all, and so may
+// hold anything, without any word of it.
+func unquoted(err error) error {
+	e, ok := errors.AsType[*tree.Error](err)
+	if !ok {
+		return err
+	}
+	return bad(e.Pos, "%s", quoted.ReplaceAllString(e.Text, ""))
 }
 
 func parse(text string) (*Policy, error) {
 	root, err := tree.Parse("", text)
 	if err != nil {
-		return nil, err
+		return nil, unquoted(err)
 	}
 	p := &Policy{Text: text}
 	named := false

@@ -33,6 +33,7 @@ type field struct {
 	name  string
 	from  source
 	typ   reflect.Type // without a pointer
+	clear bool         // the journal shows it as it is
 }
 
 // operation is one operation of a node.
@@ -69,7 +70,7 @@ func operations(t *testing.T, r *servertest.Rig) []operation {
 }
 
 func fieldOf(f reflect.StructField) (field, bool) {
-	y := field{typ: f.Type}
+	y := field{typ: f.Type, clear: f.Tag.Get("audit") == "clear"}
 	if y.typ.Kind() == reflect.Pointer {
 		y.typ = y.typ.Elem()
 	}

@@ -254,7 +254,7 @@ func parseWrapTTL(values []string) (time.Duration, error) {
 		return 0, fault.New(fault.Invalid, "error parsing X-Vault-Wrap-TTL header: the duration is negative")
 	}
 	if _, err := time.ParseDuration(s); err != nil {
-		return 0, fault.New(fault.Invalid, "error parsing X-Vault-Wrap-TTL header: %v", err)
+		return 0, fault.New(fault.Invalid, "error parsing X-Vault-Wrap-TTL header: time: invalid duration")
 	}
 	return 0, fault.New(fault.Invalid, "error parsing X-Vault-Wrap-TTL header: the duration is too long")
 }
@@ -266,6 +266,9 @@ func (q *request) checkMedia() error {
 		if !strings.EqualFold(e, "identity") && e != "" {
 			return fault.New(fault.MediaType, "encoded request bodies are not supported")
 		}
+	}
+	if len(head["Content-Type"]) > 1 {
+		return fault.New(fault.MediaType, "a request has one content type")
 	}
 	kind, _, _ := strings.Cut(head.Get("Content-Type"), ";")
 	kind = strings.ToLower(strings.TrimSpace(kind))

@@ -338,6 +338,9 @@ func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, 
 	if kindName == "" {
 		return op.Empty{}, fault.New(fault.Invalid, "backend type must be specified as a string")
 	}
+	if len(kindName) > name.MaxName {
+		return op.Empty{}, fault.New(fault.Invalid, "plugin not found in the catalog")
+	}
 	kind, implied, err := b.parts.Mounts.Kind(kindName)
 	if err != nil {
 		return op.Empty{}, err
