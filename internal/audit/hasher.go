@@ -114,13 +114,23 @@ func (h *Hasher) Redact(v any) jsontext.Value {
 	if v == nil {
 		return nil
 	}
-	rv := reflect.ValueOf(v)
-	out := h.plan(rv.Type())(h, make([]byte, 0, 512), rv, false, 0)
-	if len(out) <= maxValue {
-		return out
+	return h.AppendRedacted(make([]byte, 0, 512), v)
+}
+
+// AppendRedacted appends what [Hasher.Redact] returns to dst.
+func (h *Hasher) AppendRedacted(dst []byte, v any) []byte {
+	if v == nil {
+		return dst
 	}
-	short := strconv.AppendInt([]byte(`{"bytes":`), int64(len(out)), 10)
-	short = h.quoted(append(short, `,"hash":`...), out)
+	from := len(dst)
+	rv := reflect.ValueOf(v)
+	dst = h.plan(rv.Type())(h, dst, rv, false, 0)
+	if len(dst)-from <= maxValue {
+		return dst
+	}
+	whole := bytes.Clone(dst[from:])
+	short := strconv.AppendInt(append(dst[:from], `{"bytes":`...), int64(len(whole)), 10)
+	short = h.quoted(append(short, `,"hash":`...), whole)
 	return append(short, `,"truncated":true}`...)
 }
 

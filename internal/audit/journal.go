@@ -398,7 +398,7 @@ var entries = sync.Pool{New: func() any { return &entry{json: make([]byte, 0, 10
 
 func (j *Journal) append(ctx context.Context, r *Record) error {
 	if r.ID == "" {
-		_, r.ID = newID(j.c.Clock.Now())
+		r.ID = newTextID(j.c.Clock.Now())
 	}
 	e := entries.Get().(*entry) //nolint:forcetypeassert // the pool holds nothing else
 	e.json = appendRecord(e.json[:0], r, false)
@@ -430,10 +430,22 @@ func (j *Journal) nextRow() (row, id string) {
 // newID returns the id of a record that is made at t, as a row of the outbox
 // and as text: ids are in the order of time, nearly.
 func newID(t time.Time) (row, id string) {
-	var b [16]byte
+	b := randomID(t)
+	return string(b[:]), hex.EncodeToString(b[:])
+}
+
+// newTextID is the text of [newID].
+func newTextID(t time.Time) string {
+	b := randomID(t)
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
+}
+
+func randomID(t time.Time) (b [16]byte) {
 	binary.BigEndian.PutUint64(b[:], uint64(t.UnixNano())) //nolint:gosec // after 1970
 	rand.Read(b[8:])
-	return string(b[:]), hex.EncodeToString(b[:])
+	return b
 }
 
 func (j *Journal) event(ctx context.Context, event, note string, critical bool) error {

@@ -410,6 +410,7 @@ type reader struct {
 	keys  *keys
 	err   error
 	known []mapped
+	first [2]mapped // the room of known, for most
 }
 
 // mapped is a scope and what it is below.
@@ -425,6 +426,9 @@ func (r *reader) below(k storage.Key) storage.Key {
 		}
 	}
 	below := r.keys.physical(k.Scope)
+	if r.known == nil {
+		r.known = r.first[:0]
+	}
 	if len(r.known) < maxKnown {
 		r.known = append(r.known, mapped{k.Scope, below})
 	}

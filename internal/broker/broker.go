@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"rotunda.dev/rotunda/internal/audit"
@@ -80,7 +81,13 @@ type Parts struct {
 }
 
 // Broker runs operations. Make it with [New].
-type Broker struct{ p Parts }
+type Broker struct {
+	p     Parts
+	shown sync.Pool // of *[]byte: see passage.shown
+}
+
+// largestShown bounds the buffers that are kept for another request's records.
+const largestShown = 16 << 10
 
 // New returns a broker of parts.
 func New(parts Parts) *Broker { return &Broker{p: parts} }
@@ -112,6 +119,7 @@ type passage struct {
 	intent  bool // a record that the operation began is durable
 	used    bool // a use of a use-limited token has been counted
 	wrapped *op.Wrap
+	shown   []byte // what records show of the request and the answer
 }
 
 // Handle runs the operation that req names. When it returns, what happened is
@@ -120,6 +128,17 @@ type passage struct {
 // where that is of kind Deleted.
 func (b *Broker) Handle(ctx context.Context, req *Request) (*Response, error) {
 	p := &passage{b: b, req: req}
+	shown, ok := b.shown.Get().(*[]byte)
+	if !ok {
+		shown = new([]byte)
+	}
+	p.shown = (*shown)[:0]
+	defer func() {
+		if cap(p.shown) <= largestShown {
+			*shown = p.shown
+			b.shown.Put(shown)
+		}
+	}()
 	value, err := p.run(ctx)
 	p.call.Out = value
 	response := &Response{Op: p.op, Mount: p.call.Mount, Value: value, Reply: p.call.Reply}
@@ -249,10 +268,8 @@ func (p *passage) identify(ctx context.Context) error {
 		return fmt.Errorf("reading the caller's policies: %w", err)
 	}
 	p.entry, p.acl = entry, acl
-	p.call.Caller, p.call.May, p.call.Sees = entry.Caller(), acl.May, acl.AnyUnder
-	p.call.Sudo = func(verb op.Verb, resource string) bool {
-		return acl.Allow(op.Ask{Verb: verb, Resource: resource, Sudo: true}).Allowed
-	}
+	p.call.Caller = entry.Caller()
+	acl.Advise(&p.call)
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"github.com/go-json-experiment/json/jsontext"
+
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/fault"
 )
@@ -35,13 +37,21 @@ func (p *passage) outcome(err error) *audit.Record {
 		r.Error = fault.Public(err)
 	}
 	if p.call.Out != nil && (err == nil || fault.Is(err, fault.Deleted)) {
-		r.Out = p.b.p.Hasher.Redact(p.call.Out)
+		r.Out = p.redact(p.call.Out)
 	}
 	if p.wrapped != nil {
 		r.Wrapped = true
-		r.Out = p.b.p.Hasher.Redact(*p.wrapped)
+		r.Out = p.redact(*p.wrapped)
 	}
 	return r
+}
+
+// redact returns what the journal may show of v, in p's shown, where it stays
+// for as long as the request.
+func (p *passage) redact(v any) jsontext.Value {
+	from := len(p.shown)
+	p.shown = p.b.p.Hasher.AppendRedacted(p.shown, v)
+	return jsontext.Value(p.shown[from:len(p.shown):len(p.shown)])
 }
 
 func (p *passage) base() *audit.Record {
@@ -66,7 +76,7 @@ func (p *passage) base() *audit.Record {
 		r.Rule = p.verdict.Rule
 	}
 	if p.call.In != nil {
-		r.In = p.b.p.Hasher.Redact(p.call.In)
+		r.In = p.redact(p.call.In)
 	}
 	if e := p.entry; e != nil {
 		r.Actor = audit.Actor{Accessor: e.Accessor, DisplayName: e.DisplayName, EntityID: e.EntityID, TokenKind: string(e.Kind)}

@@ -73,17 +73,27 @@ func (c *Cache[K, V]) shard(k K) *shard[K, V] {
 //
 // m is the caller's own Moment, from before whatever it is to answer for.
 func (c *Cache[K, V]) Get(ctx context.Context, m Moment, k K, build func(storage.Reader) (V, error)) (V, error) {
+	if v, ok := c.Hit(m, k); ok {
+		return v, nil
+	}
+	return c.fill(ctx, m, k, build)
+}
+
+// Hit returns the value for k if it is in the cache: for callers that make no
+// build where none is needed. It is good for all who come at m, a Moment that
+// [Fence.Arrive] has returned.
+func (c *Cache[K, V]) Hit(_ Moment, k K) (v V, ok bool) {
 	s := c.shard(k)
 	s.mu.RLock()
 	e := s.m[k]
 	s.mu.RUnlock()
-	if e != nil {
-		if !e.used.Load() {
-			e.used.Store(true)
-		}
-		return e.value, nil
+	if e == nil {
+		return v, false
 	}
-	return c.fill(ctx, m, k, build)
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e.value, true
 }
 
 func (c *Cache[K, V]) fill(ctx context.Context, m Moment, k K, build func(storage.Reader) (V, error)) (V, error) {

@@ -154,6 +154,9 @@ func (t *Table) Find(ctx context.Context, m fence.Moment, path name.Path) (*Moun
 }
 
 func (t *Table) at(ctx context.Context, m fence.Moment) (*snapshot, error) {
+	if s, ok := t.cache.Hit(m, struct{}{}); ok {
+		return s, nil
+	}
 	s, err := t.cache.Get(ctx, m, struct{}{}, func(r storage.Reader) (*snapshot, error) {
 		entries, err := Read(t.core.Over(r))
 		return &snapshot{entries: entries}, err

@@ -427,10 +427,10 @@ func (d Def[In, Out]) bind(tx bool, do func(ctx context.Context, c *Call, in In,
 			if err := allow(a); err != nil {
 				return err
 			}
-			return validate(in)
+			return validate(c.In)
 		}
 		if d.Auth != Token {
-			if err := validate(in); err != nil {
+			if err := validate(c.In); err != nil {
 				return nil, err
 			}
 		}
@@ -439,7 +439,7 @@ func (d Def[In, Out]) bind(tx bool, do func(ctx context.Context, c *Call, in In,
 		if err != nil && fault.KindOf(err) != fault.Deleted {
 			return nil, err
 		}
-		return out, err
+		return c.Out, err
 	}
 	return o
 }

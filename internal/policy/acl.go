@@ -18,6 +18,10 @@ type ACL struct {
 	exact    map[string]*grant
 	prefixes prefixes
 	segments *segment // patterns with a '+'
+
+	may  func(verb op.Verb, resource string) bool
+	sees func(prefix string) bool
+	sudo func(verb op.Verb, resource string) bool
 }
 
 // grant is one pattern with all that the policies say about it, united.
@@ -52,6 +56,10 @@ const rootRule = `policy "root"`
 // root allows everything.
 func Compile(policies ...*Policy) *ACL {
 	a := &ACL{exact: map[string]*grant{}, segments: &segment{}}
+	a.may, a.sees = a.May, a.AnyUnder
+	a.sudo = func(verb op.Verb, resource string) bool {
+		return a.Allow(op.Ask{Verb: verb, Resource: resource, Sudo: true}).Allowed
+	}
 	grants := map[string]*grant{}
 	for _, p := range policies {
 		a.policies = append(a.policies, p.Name)
@@ -413,3 +421,6 @@ func (a *ACL) Resultant() (exact, glob map[string][]string) {
 	a.segments.each(put)
 	return exact, glob
 }
+
+// Advise tells a call what else its caller may do: its May, Sees and Sudo.
+func (a *ACL) Advise(c *op.Call) { c.May, c.Sees, c.Sudo = a.may, a.sees, a.sudo }

@@ -80,7 +80,11 @@ func (s *Store) ACL(ctx context.Context, m fence.Moment, held []name.Name) (*ACL
 			break
 		}
 	}
-	return s.acls.Get(ctx, m, key(held), func(r storage.Reader) (*ACL, error) {
+	of := key(held)
+	if a, ok := s.acls.Hit(m, of); ok {
+		return a, nil
+	}
+	return s.acls.Get(ctx, m, of, func(r storage.Reader) (*ACL, error) {
 		core := s.core.Over(r)
 		policies := make([]*Policy, 0, len(held))
 		for _, n := range held {

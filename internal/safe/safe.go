@@ -75,7 +75,10 @@ const (
 )
 
 func valueRow(seq uint64) string {
-	return string(binary.BigEndian.AppendUint64([]byte{'v'}, seq))
+	var b [9]byte
+	b[0] = 'v'
+	binary.BigEndian.PutUint64(b[1:], seq)
+	return string(b[:])
 }
 
 // Find returns the secret at path. The error is [ErrNone] where there is none.

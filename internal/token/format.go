@@ -133,7 +133,8 @@ func textOf(prefix string, random []byte) string {
 // check is the CRC-32 (IEEE) of s in base62.
 func check(s string) string {
 	var out [checkWidth]byte
-	n := crc32.ChecksumIEEE([]byte(s))
+	var room [128]byte
+	n := crc32.ChecksumIEEE(append(room[:0], s...))
 	for i := checkWidth - 1; i >= 0; i-- {
 		out[i] = digits[n%62]
 		n /= 62

@@ -184,7 +184,9 @@ var errNone = errors.New("token: no such token")
 
 func (s *Store) hash(text string) string {
 	sum := s.barrier.MAC(barrier.ForTokens, []byte("token"), []byte(text))
-	return hex.EncodeToString(sum[:20])
+	var id [40]byte
+	hex.Encode(id[:], sum[:20])
+	return string(id[:])
 }
 
 // parse returns how to find a service or wrapping token, or errNone for what
@@ -237,6 +239,9 @@ func later(a, b time.Time) time.Time {
 
 // line returns a token with what its ancestors make of it, from the cache.
 func (s *Store) line(ctx context.Context, m fence.Moment, at lookup) (*line, error) {
+	if l, ok := s.cache.Hit(m, at); ok {
+		return l, nil
+	}
 	l, err := s.cache.Get(ctx, m, at, func(raw storage.Reader) (*line, error) { return s.readLine(s.space.Over(raw), at) })
 	if errors.Is(err, errNone) {
 		return nil, denied()

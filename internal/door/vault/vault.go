@@ -80,6 +80,8 @@ type request struct {
 	holder uint64 // of the token, for the guard
 
 	answered bool // the head of an answer has been sent
+
+	idHeader, lengthHeader [1]string
 }
 
 // ServeHTTP answers one request.
@@ -92,7 +94,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head["X-Content-Type-Options"] = noSniff
 	q := &request{h: h, http: r}
 	q.ID, q.Time = newID(), began
-	head["X-Request-Id"] = []string{q.ID}
+	q.idHeader[0] = q.ID
+	head["X-Request-Id"] = q.idHeader[:]
 	status := h.attempt(w, q) //nolint:contextcheck // the context is the request's
 	ended := h.env.Clock.Now()
 	q.ticket.Leave(ended, status == http.StatusBadRequest || status == http.StatusForbidden)
@@ -245,7 +248,8 @@ func (h *handler) fail(w http.ResponseWriter, q *request, err error) int {
 // write sends an answer; a nil body is none.
 func (h *handler) write(w http.ResponseWriter, q *request, status int, body []byte) int {
 	if body != nil {
-		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+		q.lengthHeader[0] = strconv.Itoa(len(body))
+		w.Header()["Content-Length"] = q.lengthHeader[:]
 	}
 	q.answered = true
 	w.WriteHeader(status)

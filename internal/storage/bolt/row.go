@@ -23,7 +23,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // encodeKey returns the bucket's key for k.
 func encodeKey(k storage.Key) []byte {
-	b := make([]byte, 0, 2+len(k.Scope)+len(k.Row))
+	return appendKey(make([]byte, 0, 2+len(k.Scope)+len(k.Row)), k)
+}
+
+func appendKey(b []byte, k storage.Key) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(k.Scope))) //nolint:gosec // at most storage.MaxKey
 	b = append(b, k.Scope...)
 	return append(b, k.Row...)

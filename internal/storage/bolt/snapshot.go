@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
@@ -27,6 +28,14 @@ type snapshot struct {
 	mark storage.Mark
 	refs atomic.Int64 // readers, and one while it is the current one
 	done func()
+
+	finders sync.Pool // of *finder
+}
+
+// finder is what a lookup needs, kept so that it is not allocated for each.
+type finder struct {
+	cursor *bbolt.Cursor
+	key    []byte
 }
 
 // acquire reports whether the snapshot is still open; if so, release must be called.
@@ -67,13 +76,17 @@ func (s *snapshot) Find(k storage.Key) (value []byte, ok bool, err error) {
 		return nil, false, nil
 	}
 	defer guard(&err, debug.SetPanicOnFault(true))
-	key := encodeKey(k)
-	b := s.rows.Get(key)
-	if b == nil {
-		return nil, false, nil
+	f, again := s.finders.Get().(*finder)
+	if !again {
+		f = &finder{cursor: s.rows.Cursor()}
 	}
-	value, err = decodeValue(key, b)
-	return value, err == nil, err
+	f.key = appendKey(f.key[:0], k)
+	if at, b := f.cursor.Seek(f.key); b != nil && bytes.Equal(at, f.key) {
+		value, err = decodeValue(f.key, b)
+		ok = err == nil
+	}
+	s.finders.Put(f) // not where bbolt panicked
+	return value, ok, err
 }
 
 // Scan implements [overlay.Base].
