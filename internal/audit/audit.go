@@ -49,6 +49,8 @@ type Config struct {
 	Reserve      int64         // space held back for critical records; 64 MiB by default, negative for none
 
 	Disk Disk // nil for the operating system's
+
+	bundleHeight int // of a tree that is begun; 0 for the usual
 }
 
 // Sink keeps records somewhere else. It gets every record in order, and some

@@ -63,6 +63,9 @@ type Journal struct {
 	feedMu sync.Mutex
 	feeds  map[string]*feed
 
+	notary atomic.Pointer[notary] // nil where no checkpoints are signed
+	treed  atomic.Bool            // some were
+
 	lastTry time.Time // of the maintainer to get out of a full disk
 }
 
@@ -124,6 +127,11 @@ func (j *Journal) open() error {
 			return err
 		}
 	}
+	names, err := j.disk.Names()
+	if err != nil {
+		return fmt.Errorf("listing the journal: %w", err)
+	}
+	j.treed.Store(slices.Contains(names, checkpointName))
 	if j.main.reserve > 0 {
 		if err := j.main.hold(); err != nil {
 			if !outOfSpace(err) {
@@ -342,6 +350,10 @@ func (j *Journal) lock() {
 		j.complain("draining the audit outbox", j.outbox.stop(ctx))
 		j.complain("recording that the journal was locked", j.event(ctx, "journal-locked", "", true))
 		j.closeFeeds(ctx)
+		if n := j.notary.Load(); n != nil {
+			n.stop(ctx)
+			j.notary.Store(nil)
+		}
 		j.saveHead()
 	})
 	j.forget(k)

@@ -35,7 +35,7 @@ func (j *Journal) expired(s status) int {
 		total += seg.end
 	}
 	now := j.c.Clock.Now()
-	needed := min(s.low, j.needed())
+	needed := min(s.low, j.needed(), j.certified())
 	n := 0
 	for ; n+1 < len(s.segments); n++ {
 		next := s.segments[n+1]
@@ -80,6 +80,11 @@ func (j *Journal) remove(t *tape, k *keys, n int) error {
 	for _, seg := range s.segments[:n] {
 		if err := t.discard(t.stream.name(seg.first)); err != nil {
 			return fmt.Errorf("removing a segment: %w", err)
+		}
+	}
+	if notary := j.notary.Load(); notary != nil && t == j.main {
+		if err := notary.prune(s.segments[n].first); err != nil {
+			return fmt.Errorf("removing tiles: %w", err)
 		}
 	}
 	return t.disk.Sync()

@@ -161,8 +161,10 @@ type tape struct {
 	next     uint64   // sequence of the next record
 	queue    []*entry // of the outbox: they go before whatever is added next
 	segments []segment
-	head     position          // durable
-	advanced chan struct{}     // closed and replaced when head moves; nil if nobody waits
+	head     position      // durable
+	advanced chan struct{} // closed and replaced when head moves; nil if nobody waits
+	marked   chan struct{} // closed when head is at mark; nil if nobody waits
+	mark     uint64
 	open     map[string]uint64 // intents without outcome, by request
 	stats    Stats
 	spare    File // made in advance, of size bytes, called spareName
@@ -780,6 +782,7 @@ func (t *tape) keep(b *batch) {
 		close(t.advanced)
 		t.advanced = nil
 	}
+	t.passed()
 	t.stuck = false
 	prepare := t.spare == nil && t.off > t.limit/2
 	t.mu.Unlock()

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -25,6 +26,7 @@ type Report struct {
 	Bytes    int64
 	Opened   uint64 // records that were opened with the key
 	Torn     int64  // bytes of a batch that was being written when the node stopped, and never acknowledged
+	Signed   Signed // by checkpoints, where they were looked at
 }
 
 // Verify reads the whole journal and returns an error that wraps [ErrCorrupt],
@@ -32,13 +34,27 @@ type Report struct {
 // moved. It needs no key. With one, it opens every record too, which finds
 // what was made up with its chain computed anew.
 func (r *Reader) Verify(ctx context.Context, progress func(Progress)) (Report, error) {
+	return r.VerifySigned(ctx, Trust{}, progress)
+}
+
+// VerifySigned is [Reader.Verify] that also holds the records against every
+// checkpoint, those of the journal and those that t has from elsewhere: that
+// finds a journal that was made up as a whole, and one whose end is missing.
+// The records behind the last checkpoint, Report.Signed.Records, are chained
+// and not signed yet. An error that does not wrap [ErrCorrupt] says that
+// something could not be compared.
+func (r *Reader) VerifySigned(ctx context.Context, t Trust, progress func(Progress)) (Report, error) {
+	w, err := r.witness(ctx, t) // before the extent, which only grows
+	if err != nil {
+		return Report{}, err
+	}
 	e, err := r.extent(ctx)
 	rep := Report{Journal: e.journal, Segments: len(e.segments)}
 	if err != nil {
 		return rep, err
 	}
 	if len(e.segments) == 0 {
-		return rep, r.verifyHead(&e, position{})
+		return rep, errors.Join(r.verifyHead(&e, position{}), w.end(&rep))
 	}
 	total := int64(0)
 	for i := range e.segments {
@@ -62,6 +78,9 @@ func (r *Reader) Verify(ctx context.Context, progress func(Progress)) (Report, e
 		if err := r.joins(seg, at); err != nil {
 			return rep, err
 		}
+		if err := w.begin(at.seq); err != nil {
+			return rep, err
+		}
 		at.off = headerLen
 		opens := r.keys != nil && seg.key == r.keys.id
 		began := seg.first
@@ -74,8 +93,12 @@ func (r *Reader) Verify(ctx context.Context, progress func(Progress)) (Report, e
 					progress(Progress{rep.Records, rep.Bytes + off, total})
 				}
 			}
-			if err := at.verify(&f, buf[off:]); err != nil {
+			leaf, err := at.verify(&f, buf[off:])
+			if err != nil {
 				return rep, &Damage{Segment: r.stream.name(seg.first), Offset: off, Seq: at.seq + 1, What: err.Error()}
+			}
+			if err := w.add(leaf); err != nil {
+				return rep, err
 			}
 			began = at.seq - uint64(f.place)
 			rep.Records++
@@ -101,7 +124,7 @@ func (r *Reader) Verify(ctx context.Context, progress func(Progress)) (Report, e
 	if progress != nil {
 		progress(Progress{rep.Records, total, total})
 	}
-	return rep, r.verifyHead(&e, at)
+	return rep, errors.Join(r.verifyHead(&e, at), w.end(&rep))
 }
 
 // joins reports damage where seg does not follow what ended at at.
@@ -120,20 +143,20 @@ func (r *Reader) joins(seg *segment, at position) error {
 
 // verify is step for a frame that b begins with, and may be written to: the
 // byte before the stored ones holds the leaf's prefix for a moment.
-func (p *position) verify(f *frame, b []byte) error {
+func (p *position) verify(f *frame, b []byte) (leaf [32]byte, err error) {
 	if f.seq() != p.seq+1 {
-		return fmt.Errorf("the record has sequence %d, not %d", f.seq(), p.seq+1)
+		return leaf, fmt.Errorf("the record has sequence %d, not %d", f.seq(), p.seq+1)
 	}
 	was := b[frameHead-1]
 	b[frameHead-1] = 0
-	leaf := sha256.Sum256(b[frameHead-1 : frameHead+len(f.stored)])
+	leaf = sha256.Sum256(b[frameHead-1 : frameHead+len(f.stored)])
 	b[frameHead-1] = was
 	chain := nextChain(p.chain, leaf)
 	if chain != f.chain {
-		return fmt.Errorf("record %d is not the one that was chained", f.seq())
+		return leaf, fmt.Errorf("record %d is not the one that was chained", f.seq())
 	}
 	p.seq, p.chain, p.off = p.seq+1, chain, p.off+int64(f.size())
-	return nil
+	return leaf, nil
 }
 
 // verifyHead holds the records, which end at last, against what the head says.
