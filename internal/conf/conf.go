@@ -89,6 +89,9 @@ type Server struct {
 	MaxLeaseTTL               time.Duration `hcl:"max_lease_ttl" default:"768h" doc:"Longest life of tokens and leases."`
 	DefaultMaxRequestDuration time.Duration `hcl:"default_max_request_duration" default:"90s" min:"1" doc:"Longest time that a request takes."`
 
+	EnableGenerateRoot         bool `hcl:"enable_generate_root" default:"false" doc:"Let whoever brings enough shares of the root key make a root token that ends after an hour."`
+	EnableUnauthenticatedRekey bool `hcl:"enable_unauthenticated_rekey" default:"false" doc:"Serve sys/rekey, which needs shares and no token, beside sys/rotate/root."`
+
 	CompatVersion string `hcl:"compat_version" default:"1.19.0" doc:"Version that clients of the Vault API are told, in the form of semver."`
 
 	File string `hcl:"-"` // from which it was read

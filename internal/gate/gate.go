@@ -65,8 +65,8 @@ type Config struct {
 	// Recipients returns the seal of those who hold age identities.
 	Recipients func(recipients []string) seal.Sealer
 	Build      func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
-	Clock   clock.Clock
-	Log     *slog.Logger
+	Clock      clock.Clock
+	Log        *slog.Logger
 }
 
 // Gate is made shut.

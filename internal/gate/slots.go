@@ -126,7 +126,7 @@ func (g *Gate) AddRecipients(ctx context.Context, recipients []string) (added Sl
 }
 
 // add makes a stanza and keeps it. It is made before the transaction, which may run again.
-func (g *Gate) add(ctx context.Context, b *barrier.Barrier, make func(root secret.Bytes, binding []byte, old []seal.Stanza) (seal.Stanza, error)) (Slot, error) {
+func (g *Gate) add(ctx context.Context, b *barrier.Barrier, seals func(root secret.Bytes, binding []byte, old []seal.Stanza) (seal.Stanza, error)) (Slot, error) {
 	stanzas, binding, err := g.slots(ctx)
 	if err != nil {
 		return Slot{}, err
@@ -136,7 +136,7 @@ func (g *Gate) add(ctx context.Context, b *barrier.Barrier, make func(root secre
 		return Slot{}, err
 	}
 	defer root.Wipe()
-	st, err := make(root, binding, stanzas)
+	st, err := seals(root, binding, stanzas)
 	if err != nil {
 		return Slot{}, err
 	}

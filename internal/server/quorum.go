@@ -3,9 +3,13 @@ package server
 import (
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/seal"
+	"rotunda.dev/rotunda/internal/seal/age"
 	"rotunda.dev/rotunda/internal/seal/shamir"
 	"rotunda.dev/rotunda/internal/secret"
 )
+
+// recipients is the seal of those who hold age identities, as the gate asks for it.
+func recipients(keys []string) seal.Sealer { return age.New(age.Config{Recipients: keys}) }
 
 // quorum is Shamir's scheme as the gate asks for it.
 type quorum struct{}

@@ -35,9 +35,11 @@ type Parts struct {
 	Journal  *audit.Journal
 	Hasher   *audit.Hasher
 	Sinks    Sinks // of the audit log; see audit.go
-	Limits   engine.Limits
-	Clock    clock.Clock
-	Log      *slog.Logger
+
+	Ceremonies Ceremonies
+	Limits     engine.Limits
+	Clock      clock.Clock
+	Log        *slog.Logger
 
 	// Describe returns the OpenAPI document of what is mounted.
 	Describe func(ctx context.Context) ([]byte, error)
@@ -72,7 +74,7 @@ func Kind(p *Parts) engine.Kind {
 // those that do not.
 func Ops(p *Parts) []op.Op {
 	return slices.Concat(
-		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), rotateOps(p),
+		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), rotateOps(p), slotOps(p), peopleOps(p),
 		policyOps(*p), capabilityOps(*p), wrappingOps(*p), auditOps(*p),
 	)
 }
