@@ -148,7 +148,7 @@ func (r *running) probe() engine.Kind {
 }
 
 // send makes a request below /v1/; the headers are pairs of name and value.
-func (r *running) send(token, method, path, body string, headers ...string) (*http.Response, []byte) {
+func (r *running) send(token, method, path, body string, headers ...string) (status int, head http.Header, answer []byte) {
 	r.t.Helper()
 	q, err := http.NewRequestWithContext(r.t.Context(), method, "https://"+r.address+"/v1/"+path, strings.NewReader(body))
 	if err != nil {
@@ -164,18 +164,18 @@ func (r *running) send(token, method, path, body string, headers ...string) (*ht
 	if err != nil {
 		r.t.Fatalf("%s %.100s: %v", method, path, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		r.t.Fatalf("%s %.100s: %v", method, path, err)
 	}
-	return resp, b
+	return resp.StatusCode, resp.Header, b
 }
 
 func (r *running) ask(token, method, path, body string, headers ...string) (int, []byte) {
 	r.t.Helper()
-	resp, b := r.send(token, method, path, body, headers...)
-	return resp.StatusCode, b
+	status, _, b := r.send(token, method, path, body, headers...)
+	return status, b
 }
 
 // want asks as root and holds the answer to a status and a part of its text.
@@ -187,17 +187,19 @@ func (r *running) want(t *testing.T, status int, part, method, path, body string
 	}
 }
 
-// number asks as root for a number under data.
-func (r *running) number(t *testing.T, path, key string) int {
+// left asks how many milliseconds are left for a request to path.
+func (r *running) left(t *testing.T, path string) int {
 	t.Helper()
 	_, b := r.ask(r.root, http.MethodGet, path, "")
 	var out struct {
-		Data map[string]int `json:"data"`
+		Data struct {
+			Left int `json:"left"`
+		} `json:"data"`
 	}
 	if err := json.Unmarshal(b, &out); err != nil {
 		t.Fatalf("GET %s = %s: %v", path, b, err)
 	}
-	return out.Data[key]
+	return out.Data.Left
 }
 
 // dial connects by TLS, speaking HTTP/1.1 unless told otherwise.
@@ -348,9 +350,9 @@ func (r *running) giveUp(t *testing.T, n int) (dials int) {
 func (r *running) limited(token, method, path string, n int) (in int, wait time.Duration) {
 	r.t.Helper()
 	for in = range n {
-		resp, _ := r.send(token, method, path, "")
-		if resp.StatusCode == http.StatusTooManyRequests {
-			seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		status, head, _ := r.send(token, method, path, "")
+		if status == http.StatusTooManyRequests {
+			seconds, _ := strconv.Atoi(head.Get("Retry-After"))
 			return in, time.Duration(seconds) * time.Second
 		}
 	}
@@ -431,7 +433,9 @@ func effects() map[string]effect {
 				t.Fatal("connections that were closed are counted")
 			}
 			c := r.raw(t)
-			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10) //nolint:forcetypeassert // it is one
+			if tcp, ok := c.(*net.TCPConn); ok {
+				_ = tcp.SetReadBuffer(4 << 10)
+			}
 			secured := tls.Client(c, r.tls)
 			for range 64 {
 				_, _ = fmt.Fprintf(secured, "GET /v1/secret/data/large HTTP/1.1\r\nHost: x\r\nX-Vault-Token: %s\r\n\r\n", r.root)
@@ -441,12 +445,12 @@ func effects() map[string]effect {
 			}
 		}},
 		"RequestTimeout": {"times", `request_timeout = "7s"`, func(t *testing.T, r *running) {
-			if left := r.number(t, "probe/time", "left"); left > 7000 || left < 5000 {
+			if left := r.left(t, "probe/time"); left > 7000 || left < 5000 {
 				t.Errorf("a request has %d ms", left)
 			}
 		}},
 		"LongRequestTimeout": {"times", `long_request_timeout = "17s"`, func(t *testing.T, r *running) {
-			if left := r.number(t, "probe/long", "left"); left > 17_000 || left < 15_000 {
+			if left := r.left(t, "probe/long"); left > 17_000 || left < 15_000 {
 				t.Errorf("a request that takes long has %d ms", left)
 			}
 		}},
@@ -662,9 +666,9 @@ func TestEveryLimitHasAnEffect(t *testing.T) {
 	t.Parallel()
 	all := effects()
 	fields := reflect.TypeFor[conf.Limits]()
-	for i := range fields.NumField() {
-		if _, ok := all[fields.Field(i).Name]; !ok {
-			t.Errorf("conf.Limits.%s has no effect that this test sees: add one, or take the limit out", fields.Field(i).Name)
+	for f := range fields.Fields() {
+		if _, ok := all[f.Name]; !ok {
+			t.Errorf("conf.Limits.%s has no effect that this test sees: add one, or take the limit out", f.Name)
 		}
 	}
 	usual := reflect.ValueOf(conf.DefaultLimits())
@@ -719,7 +723,7 @@ func TestListenersHaveBoundsOfTheirOwn(t *testing.T) {
 	r.want(t, 413, "", http.MethodPost, "secret/data/x", strings.Repeat(" ", 3000))
 	r.want(t, 413, "", http.MethodPost, "sys/wrapping/unwrap", strings.Repeat(" ", 3000))
 	for _, path := range []string{"probe/time", "probe/long"} {
-		if left := r.number(t, path, "left"); left > 9000 || left < 7000 {
+		if left := r.left(t, path); left > 9000 || left < 7000 {
 			t.Errorf("%s has %d ms; want 9 s", path, left)
 		}
 	}
@@ -727,7 +731,7 @@ func TestListenersHaveBoundsOfTheirOwn(t *testing.T) {
 		t.Errorf("GET sys/metrics without a token = %d %.100s; want the metrics", status, b)
 	}
 	usual := start(t, "", "default_max_request_duration = \"8s\"", "")
-	if left := usual.number(t, "probe/long", "left"); left > 8000 || left < 6000 {
+	if left := usual.left(t, "probe/long"); left > 8000 || left < 6000 {
 		t.Errorf("probe/long has %d ms; want 8 s", left)
 	}
 	if status, _ := usual.ask("", http.MethodGet, "sys/metrics", ""); status == 200 {
@@ -765,11 +769,11 @@ func rotate(t *testing.T, file string) {
 
 func logged(t *testing.T, file, want string) bool {
 	t.Helper()
-	f, err := os.Open(file) //nolint:gosec // of a test
+	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer func() { _ = f.Close() }()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		if strings.Contains(lines.Text(), want) {
 			return true

@@ -64,8 +64,8 @@ func TestEverySettingIsSeen(t *testing.T) {
 		reflect.TypeFor[conf.Server](), reflect.TypeFor[conf.Listener](), reflect.TypeFor[conf.ListenerTelemetry](), reflect.TypeFor[conf.Telemetry](),
 		reflect.TypeFor[conf.Storage](), reflect.TypeFor[conf.Seal](), reflect.TypeFor[conf.Audit](), reflect.TypeFor[conf.Journal](),
 	} {
-		for i := range typ.NumField() {
-			if f := typ.Field(i); settings[typ.Name()][f.Name] == nil {
+		for f := range typ.Fields() {
+			if settings[typ.Name()][f.Name] == nil {
 				t.Errorf("conf.%s.%s is in no test here: add it to one, or take the setting out", typ.Name(), f.Name)
 			}
 		}
@@ -75,7 +75,7 @@ func TestEverySettingIsSeen(t *testing.T) {
 // TestSettings runs a server by a file, as the command does.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "rotunda") // a socket's path is short
+	dir, err := os.MkdirTemp("", "rotunda") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
