@@ -87,7 +87,7 @@ func (r *Role) Validate() error {
 		r.Kind = DefaultService
 	case DefaultService, DefaultBatch, string(Service), string(Batch):
 	default:
-		return fault.New(fault.Invalid, "invalid 'token_type' value %q", r.Kind)
+		return fault.New(fault.Invalid, "invalid 'token_type' value")
 	}
 	if r.Kind == string(Batch) {
 		switch {

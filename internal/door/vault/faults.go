@@ -2,6 +2,7 @@ package vault
 
 import (
 	"net/http"
+	"strings"
 
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/fault"
@@ -46,9 +47,15 @@ var usual = map[fault.Kind]string{
 // statusOf returns the status of an answer to err.
 func statusOf(err error) int { return faults[fault.KindOf(err)].Status }
 
+// maxSaid bounds what a caller is told, in bytes: some of it may be its own words.
+const maxSaid = 512
+
 // message returns what the caller is told of err; empty for nothing.
 func message(err error) string {
 	kind, said := fault.KindOf(err), fault.Public(err)
+	if len(said) > maxSaid {
+		said = strings.ToValidUTF8(said[:maxSaid], "") + "…"
+	}
 	switch {
 	case said == "":
 		return usual[kind]
