@@ -30,12 +30,15 @@ type StoreConfig struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	MaxSize int64 // bytes; 0 is no bound
+
+	// Commit is called for each commit, for tests that let them fail; nil for none.
+	Commit func(commit func() error) error
 }
 
 // Stores are the stores that a node can keep its data in, by the name that a
 // configuration gives. Each opens the store in a directory.
 var Stores = map[string]func(StoreConfig) (storage.Store, error){
 	"bolt": func(c StoreConfig) (storage.Store, error) {
-		return bolt.Open(c.Dir, bolt.Config{Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize})
+		return bolt.Open(c.Dir, bolt.Config{Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize, Commit: c.Commit})
 	},
 }

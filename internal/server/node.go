@@ -53,6 +53,10 @@ type Config struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 
+	// For tests that let disks fail; nil changes nothing.
+	testJournal func(*audit.Config)
+	testCommit  func(commit func() error) error
+
 	// Reopen opens the log again, after it was rotated; nil where it is no file.
 	Reopen func() error
 
@@ -141,10 +145,14 @@ func Open(c Config) (_ *Node, err error) {
 }
 
 func (c Config) journalConfig() audit.Config {
-	return audit.Config{
+	config := audit.Config{
 		Node: c.Info.ClusterName, KeysDir: c.Keys, Clock: c.Clock, Log: c.Log,
 		SegmentBytes: c.Audit.SegmentBytes, SegmentAge: c.Audit.SegmentAge, KeepAge: c.Audit.KeepAge, KeepBytes: c.Audit.KeepBytes,
 	}
+	if c.testJournal != nil {
+		c.testJournal(&config)
+	}
+	return config
 }
 
 // handler returns what answers at l: the Vault dialect, which all listeners share but for their bounds.
@@ -171,7 +179,7 @@ func (n *Node) handler(l Listener) http.Handler {
 }
 
 func openStore(c Config) (storage.Store, error) {
-	return builtin.Stores["bolt"](builtin.StoreConfig{Dir: storeDir(c.Data), Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize})
+	return builtin.Stores["bolt"](builtin.StoreConfig{Dir: storeDir(c.Data), Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize, Commit: c.testCommit})
 }
 
 func storeDir(data string) string { return filepath.Join(data, "store") }

@@ -38,21 +38,21 @@ func New(c Config) *Sealer { return &Sealer{c.Path} }
 func Create(path string) (err error) {
 	key := aead.NewKey()
 	defer clear(key)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: the operator names the file
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // for its owner only
 	if err != nil {
 		return fmt.Errorf("creating the key file: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(path) // it holds half a key, of which nothing is sealed
-		}
-	}()
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	_, err = f.Write(key)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("writing the key file: %w", err)
+	}
+	// It gets its name when it is complete, so no crash leaves half a key.
+	if err := os.Link(f.Name(), path); err != nil {
+		return fmt.Errorf("creating the key file: %w", err)
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("writing the key file: %w", err)
