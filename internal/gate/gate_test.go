@@ -22,6 +22,7 @@ import (
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/seal"
+	"rotunda.dev/rotunda/internal/seal/age"
 	"rotunda.dev/rotunda/internal/seal/keyfile"
 	"rotunda.dev/rotunda/internal/seal/shamir"
 	"rotunda.dev/rotunda/internal/secret"
@@ -75,6 +76,7 @@ func newRig(t testing.TB, store storage.Store, disk *audittest.Disk, auto ...gat
 	r := &rig{store: store, disk: disk, probe: brokertest.NewProbe(), journal: brokertest.Journal(t, disk)}
 	r.gate = gate.New(gate.Config{
 		Store: store, Journal: r.journal, Auto: auto, Quorum: quorum{}, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
+		Recipients: func(keys []string) seal.Sealer { return age.New(age.Config{Recipients: keys}) },
 		Build: func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error) {
 			if r.broken.Load() {
 				return nil, errors.New("broken as asked")
