@@ -50,7 +50,7 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	background := newBackground(n.c.Log)
 	parts := &system.Parts{
 		Info: n.c.Info, Gate: n.gate, Barrier: b, Core: core, Fence: changes, Policies: policies, Tokens: kept,
-		Journal: n.journal, Hasher: hasher, Clock: n.c.Clock, Log: n.c.Log, Limits: n.c.Engines,
+		Journal: n.journal, Hasher: hasher, Clock: n.c.Clock, Log: n.c.Log, Limits: n.c.Engines, Ceremonies: n.c.Ceremonies,
 		Describe: n.front.describe, Measure: n.metrics.Text,
 	}
 	parts.Mounts = mount.NewTable(mount.Parts{
@@ -74,6 +74,9 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 			return n.journal.Append(ctx, &audit.Record{Kind: audit.Event, Time: n.c.Clock.Now(), Node: n.c.Info.ClusterName, Event: event, Outcome: audit.OutcomeOK, Allowed: true})
 		},
 	})
+	if err := n.certify(b); err != nil {
+		return nil, err
+	}
 	parts.Sinks = n.newSinks(hasher)
 	if err := system.StartSinks(ctx, parts); err != nil {
 		return nil, err
@@ -118,6 +121,19 @@ func spacesOf(ctx context.Context, changes *fence.Fence, mounts *mount.Table) ([
 	}
 	return spaces, nil
 }
+
+// certify makes the journal sign checkpoints with a key of the barrier, until it is locked.
+func (n *Node) certify(b *barrier.Barrier) error {
+	seed := b.Derive(checkpointKey)
+	defer seed.Wipe()
+	if err := n.journal.Certify(seed, b.ClusterID()); err != nil {
+		return fmt.Errorf("beginning to sign checkpoints of the audit journal: %w", err)
+	}
+	return nil
+}
+
+// checkpointKey is the purpose for which the barrier derives the key of checkpoints.
+const checkpointKey = "audit-checkpoint"
 
 // fixedMounts are part of every server.
 var fixedMounts = []struct {

@@ -48,6 +48,8 @@ type Config struct {
 	Policies policy.Config
 	Tokens   token.Config // its bounds; the rest is of this Config
 
+	Ceremonies system.Ceremonies // what people may do with their shares
+
 	MaxSize int64 // bytes to which the store may grow; 0 is no bound
 
 	Clock clock.Clock
@@ -135,7 +137,7 @@ func Open(c Config) (_ *Node, err error) {
 		return nil, errors.Join(fmt.Errorf("opening the audit journal: %w", err), n.store.Close())
 	}
 	n.gate = gate.New(gate.Config{
-		Store: n.store, Journal: n.journal, Auto: c.Seals, Quorum: quorum{},
+		Store: n.store, Journal: n.journal, Auto: c.Seals, Quorum: quorum{}, Recipients: recipients,
 		Build: n.build, Clock: c.Clock, Log: c.Log,
 	})
 	n.front = newFront(n)

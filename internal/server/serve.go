@@ -21,6 +21,7 @@ import (
 	"rotunda.dev/rotunda/internal/conf"
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/engine"
+	"rotunda.dev/rotunda/internal/engine/system"
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/localca"
@@ -112,15 +113,11 @@ func check(config conf.Server) error {
 			errs = append(errs, err)
 		}
 	}
-	_, err := sealsOf(config.Seals)
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errs...)
 }
 
 func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
-	seals, err := sealsOf(config.Seals)
-	if err != nil {
-		return Config{}, err
-	}
+	seals := sealsOf(config.Seals)
 	keys, err := keysDir(config)
 	if err != nil {
 		return Config{}, err
@@ -137,7 +134,8 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 	return Config{
 		Data: config.Storage.Path, Keys: keys, Seals: seals, Info: infoOf(name, config.APIAddr, config.CompatVersion),
 		TTL: mount.TTL{Default: config.DefaultLeaseTTL, Max: config.MaxLeaseTTL}, MaxSize: int64(config.Storage.MaxSize),
-		Clock: clock.System{}, Log: log,
+		Ceremonies: system.Ceremonies{GenerateRoot: config.EnableGenerateRoot, OpenRekey: config.EnableUnauthenticatedRekey},
+		Clock:      clock.System{}, Log: log,
 		Audit: AuditConfig{
 			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
 			SegmentBytes: int64(config.Journal.SegmentSize), SegmentAge: config.Journal.SegmentAge,
@@ -181,7 +179,7 @@ func keysDir(config conf.Server) (string, error) {
 	return dir, nil
 }
 
-func sealsOf(configured []conf.Seal) ([]gate.Auto, error) {
+func sealsOf(configured []conf.Seal) []gate.Auto {
 	var autos []gate.Auto
 	for _, s := range configured {
 		switch s.Kind {
@@ -196,7 +194,7 @@ func sealsOf(configured []conf.Seal) ([]gate.Auto, error) {
 			autos = append(autos, gate.Auto{Kind: s.Kind, Sealer: age.New(age.Config{Recipients: s.Recipients, IdentityFile: s.Identity.Path})})
 		}
 	}
-	return autos, nil
+	return autos
 }
 
 // makeKeyFiles makes the key files of a node that has no store yet. Those of a
