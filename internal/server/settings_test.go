@@ -41,6 +41,7 @@ func TestEverySettingIsSeen(t *testing.T) {
 			"ClusterAddr": "warned of by package conf", "ClusterName": TestSettings, "UI": "warned of by package conf",
 			"LogLevel": TestSettings, "LogFormat": TestSettings, "LogFile": TestSettings, "PIDFile": TestSettings,
 			"DefaultLeaseTTL": TestSettings, "MaxLeaseTTL": TestSettings, "DefaultMaxRequestDuration": TestListenersHaveBoundsOfTheirOwn,
+			"EnableGenerateRoot": TestCeremoniesAreEnabled, "EnableUnauthenticatedRekey": TestCeremoniesAreEnabled,
 			"CompatVersion": TestSettings, "File": "not a setting",
 		},
 		"Listener": {
@@ -387,6 +388,19 @@ func TestSeals(t *testing.T) {
 		}
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestCeremoniesAreEnabled holds that what shares can do without a token is
+// there where the configuration says so, and nowhere else.
+func TestCeremoniesAreEnabled(t *testing.T) {
+	t.Parallel()
+	usual := start(t, "", "", "")
+	for setting, path := range map[string]string{"enable_generate_root": "sys/generate-root/attempt", "enable_unauthenticated_rekey": "sys/rekey/init"} {
+		usual.want(t, http.StatusNotFound, "", http.MethodGet, path, "")
+		if status, b := start(t, "", setting+" = true", "").ask("", http.MethodGet, path, ""); status != http.StatusOK {
+			t.Errorf("GET %s with %s = %d %s; want 200", path, setting, status, b)
 		}
 	}
 }
