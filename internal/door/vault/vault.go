@@ -157,11 +157,10 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 	}
 	if err != nil {
 		// What is too much is counted and not recorded, or a flood would fill the journal.
-		if over := h.env.Guard.Refuse(q.Time, q.Remote.Addr()); over != nil {
-			err = over
-		}
 		if !fault.Is(err, fault.Limited) {
-			if kept := h.env.Handler.Refused(ctx, &q.Request, err); kept != nil {
+			if over := h.env.Guard.Refuse(q.Time, q.Remote.Addr()); over != nil {
+				err = over
+			} else if kept := h.env.Handler.Refused(ctx, &q.Request, err); kept != nil {
 				err = kept
 			}
 		}
