@@ -94,6 +94,9 @@ func (j *Journal) Certify(seed secret.Bytes, cluster string) error {
 		return errors.New("audit: checkpoints are signed already")
 	}
 	j.treed.Store(true)
+	if n.latest.Size == 0 {
+		n.complain(n.step(ctx, true)) //nolint:contextcheck // of the journal's life
+	}
 	go n.run(ctx)
 	return nil
 }

@@ -37,23 +37,23 @@ const (
 // Proof shows that a record is in a journal, and what it says, to whoever has
 // the journal's public key. It tells nothing of any other record.
 type Proof struct {
-	Format     int      `json:"rotunda_audit_proof"`
-	Sequence   uint64   `json:"sequence"`
-	Record     []byte   `json:"record"`     // its stored bytes
-	Key        []byte   `json:"record_key"` // of this record alone
-	Path       [][]byte `json:"path"`
-	Checkpoint string   `json:"checkpoint"`
+	Format     int      `json:"rotunda_audit_proof" doc:"1: the format."`
+	Sequence   uint64   `json:"sequence" doc:"Sequence of the record."`
+	Record     []byte   `json:"record" doc:"Stored bytes of the record."`
+	Key        []byte   `json:"record_key" doc:"Key that opens this record, and no other."`
+	Path       [][]byte `json:"path" audit:"count" doc:"Hashes from the record's leaf to the root of the tree, as RFC 6962 has them."`
+	Checkpoint string   `json:"checkpoint" audit:"clear" doc:"Signed checkpoint of a tree that has the record."`
 }
 
 // Consistency shows that the records of one checkpoint are the first of those
 // of another.
 type Consistency struct {
-	Format   int      `json:"rotunda_audit_consistency"`
-	FromSize uint64   `json:"from_size"`
-	ToSize   uint64   `json:"to_size"`
-	From     string   `json:"from,omitzero"` // empty where the checkpoint is not kept by the node
-	To       string   `json:"to"`
-	Path     [][]byte `json:"path"`
+	Format   int      `json:"rotunda_audit_consistency" doc:"1: the format."`
+	FromSize uint64   `json:"from_size" doc:"Records of the older checkpoint."`
+	ToSize   uint64   `json:"to_size" doc:"Records of the newer checkpoint."`
+	From     string   `json:"from,omitzero" audit:"clear" doc:"The older checkpoint, where the node keeps one of so many records."`
+	To       string   `json:"to" audit:"clear" doc:"The newer checkpoint."`
+	Path     [][]byte `json:"path" audit:"count" doc:"Hashes of RFC 6962's consistency proof."`
 }
 
 // Shown is what a proof proves.

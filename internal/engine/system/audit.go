@@ -194,7 +194,38 @@ type verifyOut struct {
 	Segments int            `json:"segments"`
 	Bytes    int64          `json:"bytes"`
 	Chain    string         `json:"chain" audit:"clear" doc:"Chain value after the last record."`
+	Signed   signedRange    `json:"signed"`
 	Damage   *journalDamage `json:"damage,omitzero"`
+}
+
+// signedRange is what checkpoints vouch for.
+type signedRange struct {
+	Checkpoints int       `json:"checkpoints" doc:"Number of checkpoints that were verified against the records."`
+	Last        uint64    `json:"last_sequence" doc:"Sequence of the last record that a checkpoint has."`
+	Time        wire.Time `json:"time" doc:"When the last checkpoint was signed."`
+	Stale       int       `json:"stale_tiles" doc:"Files of the tree that are missing or damaged; they are made anew."`
+}
+
+type journalKeyOut struct {
+	Key    string `json:"key" audit:"clear" doc:"Public key of the journal's checkpoints: name, hash and Ed25519 key."`
+	Origin string `json:"origin" audit:"clear" doc:"Name of the journal in its checkpoints."`
+}
+
+type checkpointOut struct {
+	Checkpoint string    `json:"checkpoint" audit:"clear" doc:"The signed text."`
+	Size       uint64    `json:"size" doc:"Number of records that it vouches for, from the first."`
+	Root       []byte    `json:"root" doc:"Root of their Merkle tree."`
+	Time       wire.Time `json:"time" doc:"When it was signed."`
+}
+
+type proveIn struct {
+	Seq uint64 `json:"seq" doc:"Sequence of the record."`
+	ID  string `json:"id" audit:"clear" doc:"Id of the record, where seq is not given."`
+}
+
+type consistencyIn struct {
+	From uint64 `json:"from" doc:"Number of records of the older checkpoint."`
+	To   uint64 `json:"to" doc:"Number of records of the newer one; 0 is the last."`
 }
 
 type journalDamage struct {
@@ -237,6 +268,20 @@ func auditOps(p Parts) []op.Op {
 			Name: "system.audit-journal.verify", Verb: op.Read, Path: "audit-journal/verify", Sudo: true, Limit: op.Limit{Long: true},
 			Does: "Read the whole audit journal and say whether anything in it was changed.",
 		}.With(a.verify),
+		op.Def[op.Nothing, journalKeyOut]{
+			Name: "system.audit-journal.key", Verb: op.Read, Path: "audit-journal/key", Does: "Read the public key that verifies the audit journal's checkpoints.",
+		}.With(a.journalKey),
+		op.Def[op.Nothing, checkpointOut]{
+			Name: "system.audit-journal.checkpoint", Verb: op.Read, Path: "audit-journal/checkpoint", Does: "Read the last signed checkpoint of the audit journal.",
+		}.With(a.checkpoint),
+		op.Def[proveIn, audit.Proof]{
+			Name: "system.audit-journal.prove", Verb: op.Read, Path: "audit-journal/prove", Sudo: true, Limit: op.Limit{Long: true},
+			Does: "Prove to whoever has the public key that a record is in the audit journal, and show that record.",
+		}.With(a.prove),
+		op.Def[consistencyIn, audit.Consistency]{
+			Name: "system.audit-journal.consistency", Verb: op.Read, Path: "audit-journal/consistency", Sudo: true, Limit: op.Limit{Long: true},
+			Does: "Prove that the records of one checkpoint are the first of another's.",
+		}.With(a.consistency),
 	}
 }
 
@@ -485,10 +530,16 @@ func timeOf(field, s string) (time.Time, error) {
 	return t.UTC(), nil
 }
 
+// verify holds the records against the node's own checkpoints too, where it signs some.
 func (a auditor) verify(ctx context.Context, _ *op.Call, _ op.Nothing) (verifyOut, error) {
-	rep, err := a.p.Journal.Reader().Verify(ctx, nil)
+	key, err := a.p.Journal.VerifierKey()
+	if err != nil {
+		return verifyOut{}, err
+	}
+	rep, err := a.p.Journal.Reader().VerifySigned(ctx, audit.Trust{Key: key}, nil)
 	out := verifyOut{
 		Whole: true, Records: rep.Records, First: rep.First, Last: rep.Last, Segments: rep.Segments, Bytes: rep.Bytes, Chain: fmt.Sprintf("%x", rep.Chain),
+		Signed: signedRange{rep.Signed.Checkpoints, rep.Signed.Records, wire.Time(rep.Signed.At), rep.Signed.Stale},
 	}
 	if d, ok := errors.AsType[*audit.Damage](err); ok {
 		out.Whole, out.Chain = false, ""
@@ -496,4 +547,50 @@ func (a auditor) verify(ctx context.Context, _ *op.Call, _ op.Nothing) (verifyOu
 		return out, nil
 	}
 	return out, err
+}
+
+func (a auditor) journalKey(context.Context, *op.Call, op.Nothing) (journalKeyOut, error) {
+	key, err := a.p.Journal.VerifierKey()
+	if err != nil {
+		return journalKeyOut{}, err
+	}
+	return journalKeyOut{key.String(), key.Origin()}, nil
+}
+
+func (a auditor) checkpoint(ctx context.Context, _ *op.Call, _ op.Nothing) (checkpointOut, error) {
+	c, err := a.p.Journal.Checkpoint(ctx, 0)
+	if err != nil {
+		return checkpointOut{}, err
+	}
+	return checkpointOut{c.Note, c.Size, c.Root[:], wire.Time(c.Time)}, nil
+}
+
+func (a auditor) prove(ctx context.Context, _ *op.Call, in proveIn) (audit.Proof, error) {
+	r := a.p.Journal.Reader()
+	seq := in.Seq
+	switch {
+	case (in.Seq == 0) == (in.ID == ""):
+		return audit.Proof{}, fault.New(fault.Invalid, "either seq or id must be given")
+	case in.ID != "":
+		var err error
+		if seq, err = r.Find(ctx, in.ID); err != nil {
+			return audit.Proof{}, err
+		}
+	}
+	p, err := r.Prove(ctx, seq)
+	if err != nil {
+		return audit.Proof{}, err
+	}
+	return *p, nil
+}
+
+func (a auditor) consistency(ctx context.Context, _ *op.Call, in consistencyIn) (audit.Consistency, error) {
+	if in.From == 0 {
+		return audit.Consistency{}, fault.New(fault.Invalid, "from must be the number of records of a checkpoint")
+	}
+	c, err := a.p.Journal.Reader().Consistency(ctx, in.From, in.To)
+	if err != nil {
+		return audit.Consistency{}, err
+	}
+	return *c, nil
 }

@@ -4,6 +4,7 @@ package system
 
 import (
 	"context"
+	"encoding/base64"
 	"log/slog"
 	"maps"
 	"os"
@@ -74,6 +75,9 @@ func newAuditRig(t testing.TB) *auditRig {
 func (r *auditRig) start(declared []audit.SinkConfig) {
 	r.t.Helper()
 	r.parts.Journal = r.journal.Open(r.t)
+	if err := r.parts.Journal.Certify(r.parts.Barrier.Derive("audit-checkpoint"), r.parts.Barrier.ClusterID()); err != nil {
+		r.t.Fatalf("Certify = %v", err)
+	}
 	r.parts.Sinks = testSinks{file.NewSet(r.parts.Journal, r.parts.Hasher, r.dir), declared}
 	if err := StartSinks(r.t.Context(), &r.parts); err != nil {
 		r.t.Fatalf("StartSinks = %v", err)
@@ -242,8 +246,11 @@ func TestJournalOverTheAPI(t *testing.T) {
 			t.Errorf("search %+v = %v, want Invalid", in, err)
 		}
 	}
+	if _, err := r.parts.Journal.Checkpoint(t.Context(), 20); err != nil {
+		t.Fatal(err)
+	}
 	out, err := auditDo(r, "system.audit-journal.verify", nil, op.Nothing{})
-	if v := out.(verifyOut); err != nil || !v.Whole || v.Records < 20 || v.Damage != nil {
+	if v := out.(verifyOut); err != nil || !v.Whole || v.Records < 20 || v.Damage != nil || v.Signed.Last < 20 || v.Signed.Checkpoints == 0 {
 		t.Errorf("verify = %+v, %v", v, err)
 	}
 	if out, err := auditDo(r, "system.audit-journal", nil, op.Nothing{}); err != nil || out.(journalOut).Last < 20 {
@@ -316,6 +323,77 @@ func TestSinkTableOfAnotherVersion(t *testing.T) {
 		}
 		if err := StartSinks(context.Background(), &r.parts); err == nil {
 			t.Errorf("StartSinks with the row %s = nil, want an error", bad)
+		}
+	}
+}
+
+func TestProofsOverTheAPI(t *testing.T) {
+	r := newAuditRig(t)
+	defer r.stop()
+	var ids []string
+	for i := range 20 {
+		rec := audittest.Record(i)
+		if err := r.parts.Journal.Append(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, rec.ID)
+	}
+	out, err := auditDo(r, "system.audit-journal.key", nil, op.Nothing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := audit.ParseKey(out.(journalKeyOut).Key)
+	if err != nil || key.Origin() != out.(journalKeyOut).Origin {
+		t.Fatalf("ParseKey(%+v) = %v, %v", out, key, err)
+	}
+	out, err = auditDo(r, "system.audit-journal.prove", nil, proveIn{ID: ids[7]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := out.(audit.Proof)
+	shown, err := p.Check(key)
+	if err != nil || !strings.Contains(string(shown.Record), `"request_id":"request-7"`) {
+		t.Errorf("Check = %+v, %v, want request-7", shown, err)
+	}
+	if got := string(r.parts.Hasher.Redact(p)); strings.Contains(got, base64.StdEncoding.EncodeToString(p.Key)) {
+		t.Errorf("the answer is recorded as %s, with the record's key", got)
+	}
+	if out, err := auditDo(r, "system.audit-journal.prove", nil, proveIn{Seq: p.Sequence}); err != nil || out.(audit.Proof).Sequence != p.Sequence {
+		t.Errorf("prove by sequence = %+v, %v", out, err)
+	}
+	for _, bad := range []struct {
+		in   proveIn
+		want fault.Kind
+	}{{proveIn{}, fault.Invalid}, {proveIn{Seq: 1, ID: ids[0]}, fault.Invalid}, {proveIn{ID: "x"}, fault.Invalid}, {proveIn{Seq: 9999}, fault.NotFound}, {proveIn{ID: strings.Repeat("0", 32)}, fault.NotFound}} {
+		if _, err := auditDo(r, "system.audit-journal.prove", nil, bad.in); !fault.Is(err, bad.want) {
+			t.Errorf("prove %+v = %v, want %v", bad.in, err, bad.want)
+		}
+	}
+	out, err = auditDo(r, "system.audit-journal.checkpoint", nil, op.Nothing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := out.(checkpointOut)
+	if err := r.parts.Journal.Append(t.Context(), audittest.Record(20)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.parts.Journal.Checkpoint(t.Context(), old.Size+1); err != nil {
+		t.Fatal(err)
+	}
+	out, err = auditDo(r, "system.audit-journal.consistency", nil, consistencyIn{From: old.Size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := out.(audit.Consistency)
+	if from, to, err := c.Check(key, []byte(old.Checkpoint)); err != nil || from.Size != old.Size || to.Size <= old.Size {
+		t.Errorf("Check = %+v, %+v, %v", from, to, err)
+	}
+	for _, bad := range []struct {
+		in   consistencyIn
+		want fault.Kind
+	}{{consistencyIn{}, fault.Invalid}, {consistencyIn{From: 9999}, fault.NotFound}, {consistencyIn{From: 3, To: 2}, fault.NotFound}} {
+		if _, err := auditDo(r, "system.audit-journal.consistency", nil, bad.in); !fault.Is(err, bad.want) {
+			t.Errorf("consistency %+v = %v, want %v", bad.in, err, bad.want)
 		}
 	}
 }
