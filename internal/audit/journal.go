@@ -178,13 +178,8 @@ func nodeKeys(dir string) (*keys, error) {
 	}
 	k, err := readNodeKeys(root)
 	if errors.Is(err, fs.ErrNotExist) {
-		var f *os.File
 		key := aead.NewKey()
-		if f, err = root.OpenFile(SealedKeyName, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
-			_, err = f.WriteString(hex.EncodeToString(key) + "\n")
-			err = errors.Join(err, f.Sync(), f.Close())
-		}
-		if err == nil {
+		if err = writeNodeKey(root, key); err == nil {
 			k, err = newKeys(secret.NewBytes(key))
 		}
 	}
@@ -192,6 +187,21 @@ func nodeKeys(dir string) (*keys, error) {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, SealedKeyName), err)
 	}
 	return k, nil
+}
+
+// writeNodeKey writes a key that gets its name when it is complete, so that no
+// crash leaves half of one.
+func writeNodeKey(root *os.Root, key []byte) error {
+	const fresh = SealedKeyName + ".new"
+	f, err := root.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return root.Rename(fresh, SealedKeyName)
 }
 
 func readNodeKeys(root *os.Root) (*keys, error) {
