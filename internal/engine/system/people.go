@@ -17,16 +17,16 @@ type Ceremonies struct {
 }
 
 type rekeyStatus struct {
-	Nonce                string    `json:"nonce"`
-	Started              bool      `json:"started"`
-	T                    int       `json:"t"`
-	N                    int       `json:"n"`
-	Progress             int       `json:"progress"`
-	Required             int       `json:"required"`
-	PGPFingerprints      *[]string `json:"pgp_fingerprints"`
-	Backup               bool      `json:"backup"`
-	VerificationRequired bool      `json:"verification_required"`
-	VerificationNonce    string    `json:"verification_nonce,omitzero"`
+	Nonce                string    `json:"nonce" doc:"Nonce of what is under way."`
+	Started              bool      `json:"started" doc:"Something is under way."`
+	T                    int       `json:"t" doc:"Shares that will open the store."`
+	N                    int       `json:"n" doc:"Shares that there will be."`
+	Progress             int       `json:"progress" doc:"Shares that were brought."`
+	Required             int       `json:"required" doc:"Shares that are needed."`
+	PGPFingerprints      *[]string `json:"pgp_fingerprints" doc:"Always null."`
+	Backup               bool      `json:"backup" doc:"Always false."`
+	VerificationRequired bool      `json:"verification_required" doc:"The new shares are to be proved."`
+	VerificationNonce    string    `json:"verification_nonce,omitzero" doc:"Nonce of that proof."`
 }
 
 type rekeyIn struct {
@@ -57,28 +57,28 @@ type nonceIn struct {
 
 // rekeyOut is the status, and with the last share what was made.
 type rekeyOut struct {
-	Nonce                string        `json:"nonce"`
-	Started              bool          `json:"started,omitzero"`
-	T                    int           `json:"t,omitzero"`
-	N                    int           `json:"n,omitzero"`
-	Progress             int           `json:"progress,omitzero"`
-	Required             int           `json:"required,omitzero"`
-	Complete             bool          `json:"complete"`
-	Keys                 []secret.Text `json:"keys,omitempty"`
-	KeysBase64           []secret.Text `json:"keys_base64,omitempty"`
-	PGPFingerprints      *[]string     `json:"pgp_fingerprints"`
-	Backup               bool          `json:"backup"`
-	VerificationRequired bool          `json:"verification_required"`
-	VerificationNonce    string        `json:"verification_nonce,omitzero"`
+	Nonce                string        `json:"nonce" doc:"Nonce of what is under way."`
+	Started              bool          `json:"started,omitzero" doc:"Something is under way."`
+	T                    int           `json:"t,omitzero" doc:"Shares that will open the store."`
+	N                    int           `json:"n,omitzero" doc:"Shares that there will be."`
+	Progress             int           `json:"progress,omitzero" doc:"Shares that were brought."`
+	Required             int           `json:"required,omitzero" doc:"Shares that are needed."`
+	Complete             bool          `json:"complete" doc:"Enough shares were brought."`
+	Keys                 []secret.Text `json:"keys,omitempty" doc:"The new shares in hexadecimal, told once."`
+	KeysBase64           []secret.Text `json:"keys_base64,omitempty" doc:"The same in base64."`
+	PGPFingerprints      *[]string     `json:"pgp_fingerprints" doc:"Always null."`
+	Backup               bool          `json:"backup" doc:"Always false."`
+	VerificationRequired bool          `json:"verification_required" doc:"The new shares are to be proved."`
+	VerificationNonce    string        `json:"verification_nonce,omitzero" doc:"Nonce of that proof."`
 }
 
 type proofOut struct {
-	Nonce    string `json:"nonce"`
-	Started  bool   `json:"started"`
-	T        int    `json:"t"`
-	N        int    `json:"n"`
-	Progress int    `json:"progress"`
-	Complete bool   `json:"complete,omitzero"`
+	Nonce    string `json:"nonce" doc:"Nonce of what is under way."`
+	Started  bool   `json:"started" doc:"Something is under way."`
+	T        int    `json:"t" doc:"Shares that will open the store."`
+	N        int    `json:"n" doc:"Shares that there will be."`
+	Progress int    `json:"progress" doc:"Shares that were brought."`
+	Complete bool   `json:"complete,omitzero" doc:"Enough shares were brought."`
 }
 
 type generateIn struct {
@@ -87,16 +87,16 @@ type generateIn struct {
 }
 
 type generateOut struct {
-	Nonce            string      `json:"nonce"`
-	Started          bool        `json:"started"`
-	Progress         int         `json:"progress"`
-	Required         int         `json:"required"`
-	Complete         bool        `json:"complete"`
-	EncodedToken     secret.Text `json:"encoded_token"`
-	EncodedRootToken secret.Text `json:"encoded_root_token"`
-	PGPFingerprint   string      `json:"pgp_fingerprint"`
-	OTP              secret.Text `json:"otp"`
-	OTPLength        int         `json:"otp_length"`
+	Nonce            string      `json:"nonce" doc:"Nonce of what is under way."`
+	Started          bool        `json:"started" doc:"Something is under way."`
+	Progress         int         `json:"progress" doc:"Shares that were brought."`
+	Required         int         `json:"required" doc:"Shares that are needed."`
+	Complete         bool        `json:"complete" doc:"Enough shares were brought."`
+	EncodedToken     secret.Text `json:"encoded_token" doc:"The exclusive or of the token and the one-time pad, in base64."`
+	EncodedRootToken secret.Text `json:"encoded_root_token" doc:"The same."`
+	PGPFingerprint   string      `json:"pgp_fingerprint" doc:"Always empty."`
+	OTP              secret.Text `json:"otp" doc:"The one-time pad, where it was made here; told once."`
+	OTPLength        int         `json:"otp_length" doc:"Length that a one-time pad must have."`
 }
 
 // place is where a ceremony is served, and for whom.

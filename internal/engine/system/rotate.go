@@ -15,17 +15,17 @@ import (
 )
 
 type keyStatus struct {
-	Term        int       `json:"term"`
-	InstallTime wire.Time `json:"install_time"`
-	Encryptions int64     `json:"encryptions"`
+	Term        int       `json:"term" doc:"Number of the term."`
+	InstallTime wire.Time `json:"install_time" doc:"When it began."`
+	Encryptions int64     `json:"encryptions" doc:"How often something was encrypted in it; after a crash a little too high, and never too low."`
 }
 
 // RotateConfig is when keys are rotated without being asked.
 type RotateConfig struct {
-	Enabled       bool     `json:"enabled"`
-	MaxOperations int64    `json:"max_operations"`
-	Interval      interval `json:"interval"`
-	MountInterval interval `json:"mount_interval"`
+	Enabled       bool     `json:"enabled" doc:"Keys are rotated without being asked."`
+	MaxOperations int64    `json:"max_operations" doc:"Encryptions after which a key is rotated."`
+	Interval      interval `json:"interval" doc:"Age at which the keyring begins a term; 0 is never."`
+	MountInterval interval `json:"mount_interval" doc:"Age at which the key of a mount is rotated; 0 is never."`
 }
 
 // interval is a duration as it is read from this configuration: text, or the
@@ -49,14 +49,14 @@ type rotateConfigIn struct {
 
 // MountKey is how the key of a mount stands.
 type MountKey struct {
-	Generation  int64     `json:"generation"`
-	InstallTime wire.Time `json:"install_time"`
-	Encryptions int64     `json:"encryptions"`
-	Rotating    bool      `json:"rotating"`
-	Begun       wire.Time `json:"begun,omitzero"`
-	Pass        int       `json:"pass,omitzero"`
-	Rewrapped   int64     `json:"rewrapped,omitzero"`
-	Failure     string    `json:"failure,omitzero" audit:"clear"`
+	Generation  int64     `json:"generation" doc:"Number of the key under which everything is written."`
+	InstallTime wire.Time `json:"install_time" doc:"When it was made."`
+	Encryptions int64     `json:"encryptions" doc:"How often something was encrypted under it."`
+	Rotating    bool      `json:"rotating" doc:"There is something under an older key, which is not destroyed yet."`
+	Begun       wire.Time `json:"begun,omitzero" doc:"When bringing it under the new key began."`
+	Pass        int       `json:"pass,omitzero" doc:"How often all that is kept is being looked through; the last time finds nothing."`
+	Rewrapped   int64     `json:"rewrapped,omitzero" doc:"Rows that were brought under the new key."`
+	Failure     string    `json:"failure,omitzero" audit:"clear" doc:"Set where the last attempt failed."`
 }
 
 // rotateOps are what turns the keys of the store: the term of the keyring, and
@@ -66,7 +66,7 @@ func rotateOps(p *Parts) []op.Op {
 		_, err := p.Keys.TurnTerm(ctx)
 		return op.Empty{}, err
 	}
-	return []op.Op{
+	ops := []op.Op{
 		op.Def[op.Nothing, keyStatus]{
 			Name: "system.key-status", Verb: op.Read, Path: "key-status", Shape: op.Injected,
 			Does: "Say which term of the keyring is in use, since when, and how often something was encrypted in it.",
@@ -98,20 +98,27 @@ func rotateOps(p *Parts) []op.Op {
 			Locks: func(*op.Call, rotateConfigIn) storage.Locks { return storage.Locks{Own: []string{keys.Scope}} },
 			Do:    configureRotation,
 		}),
-		op.Def[mountPathIn, MountKey]{
-			Name: "system.mounts.rotate.status", Verb: op.Read, Path: "mounts/{path...}/rotate", Does: "Say how the key of a mount stands.",
-		}.With(p.mountKey),
-		op.Def[mountPathIn, op.Empty]{
-			Name: "system.mounts.rotate", Verb: op.Update, Path: "mounts/{path...}/rotate", Sudo: true,
-			Does: "Rotate the key of a mount; what it keeps comes under the new one in the background, and then the old one is destroyed.",
-		}.With(func(ctx context.Context, _ *op.Call, in mountPathIn) (op.Empty, error) {
-			id, err := p.spaceOf(ctx, in.Path)
-			if err == nil {
-				_, err = p.Keys.TurnSpace(ctx, id)
-			}
-			return op.Empty{}, err
-		}),
 	}
+	for _, at := range []struct{ name, path, prefix string }{{"mounts", "mounts", ""}, {"mounts.auth", "mounts/auth", "auth/"}} {
+		ops = append(ops,
+			op.Def[mountPathIn, MountKey]{
+				Name: "system." + at.name + ".rotate.status", Verb: op.Read, Path: at.path + "/{path...}/rotate", Does: "Say how the key of a mount stands.",
+			}.With(func(ctx context.Context, _ *op.Call, in mountPathIn) (MountKey, error) {
+				return p.mountKey(ctx, at.prefix+in.Path)
+			}),
+			op.Def[mountPathIn, op.Empty]{
+				Name: "system." + at.name + ".rotate", Verb: op.Update, Path: at.path + "/{path...}/rotate", Sudo: true,
+				Does: "Rotate the key of a mount; what it keeps comes under the new one in the background, and then the old one is destroyed.",
+			}.With(func(ctx context.Context, _ *op.Call, in mountPathIn) (op.Empty, error) {
+				id, err := p.spaceOf(ctx, at.prefix+in.Path)
+				if err == nil {
+					_, err = p.Keys.TurnSpace(ctx, id)
+				}
+				return op.Empty{}, err
+			}),
+		)
+	}
+	return ops
 }
 
 func configureRotation(tx storage.Tx, _ *op.Call, in rotateConfigIn) (op.Empty, error) {
@@ -137,8 +144,8 @@ func configureRotation(tx storage.Tx, _ *op.Call, in rotateConfigIn) (op.Empty, 
 	return op.Empty{}, keys.WritePolicy(tx, policy)
 }
 
-func (p *Parts) mountKey(ctx context.Context, _ *op.Call, in mountPathIn) (MountKey, error) {
-	id, err := p.spaceOf(ctx, in.Path)
+func (p *Parts) mountKey(ctx context.Context, path string) (MountKey, error) {
+	id, err := p.spaceOf(ctx, path)
 	if err != nil {
 		return MountKey{}, err
 	}
