@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: all build test test-deps race compat cross lint vuln fuzz docs bench clean
+.PHONY: all build test test-deps race compat cross lint vuln fuzz docs prove-chaos bench clean
 
 all: build
 
@@ -53,6 +53,11 @@ fuzz:
 # The pages of docs/reference that are made from the code.
 docs:
 	$(GO) test ./internal/cli ./internal/server -run Reference -count 1 -update
+
+# Kill the server at random moments under load, many times: make prove-chaos CYCLES=1000
+CYCLES ?= 500
+prove-chaos:
+	ROTUNDA_CHAOS_CYCLES=$(CYCLES) ROTUNDA_CHAOS_STARTS=100 ROTUNDA_CHAOS_FLIPS=1000 $(GO) test -count=1 -timeout 0 -v ./test/chaos
 
 bench: build
 	$(GO) run ./cmd/rotunda bench --limit

@@ -1,10 +1,14 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/name"
+	"rotunda.dev/rotunda/internal/secret"
 )
 
 // record is what the journal keeps with the operation's own transaction: of an
@@ -39,6 +43,11 @@ func (p *passage) outcome(err error) *audit.Record {
 	if p.call.Out != nil && (err == nil || fault.Is(err, fault.Deleted)) {
 		r.Out = p.redact(p.call.Out)
 	}
+	if g := p.call.Reply.Auth; g != nil && err == nil {
+		r.Out = p.b.p.Hasher.Redact(granted{grant{
+			g.ClientToken, g.Accessor, g.Policies, g.EntityID, g.Kind, g.Orphan, g.Renewable, int64(g.TTL / time.Second), g.NumUses,
+		}})
+	}
 	if p.wrapped != nil {
 		r.Wrapped = true
 		r.Out = p.redact(*p.wrapped)
@@ -52,6 +61,24 @@ func (p *passage) redact(v any) jsontext.Value {
 	from := len(p.shown)
 	p.shown = p.b.p.Hasher.AppendRedacted(p.shown, v)
 	return jsontext.Value(p.shown[from:len(p.shown):len(p.shown)])
+}
+
+// granted is what the journal keeps of an answer that is a token: its accessor,
+// and the hash under which its uses are found.
+type granted struct {
+	Auth grant `json:"auth"`
+}
+
+type grant struct {
+	ClientToken   secret.Text `json:"client_token"`
+	Accessor      string      `json:"accessor" audit:"clear"`
+	Policies      []name.Name `json:"policies"`
+	EntityID      string      `json:"entity_id" audit:"clear"`
+	TokenType     string      `json:"token_type" audit:"clear"`
+	Orphan        bool        `json:"orphan"`
+	Renewable     bool        `json:"renewable"`
+	LeaseDuration int64       `json:"lease_duration"`
+	NumUses       int         `json:"num_uses"`
 }
 
 func (p *passage) base() *audit.Record {

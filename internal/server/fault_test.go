@@ -358,3 +358,38 @@ func TestStoreDiskFull(t *testing.T) {
 	f.want("before", true)
 	f.want("after", true)
 }
+
+// The record of a token that was given names it, so that its uses are found.
+func TestGrantsAreRecorded(t *testing.T) {
+	f := newFaulty(t)
+	made := f.do(http.MethodPost, "auth/token/create", `{"policies":["default"],"num_uses":3}`, "")
+	f.do(http.MethodGet, "auth/token/lookup-self", "", made.text("auth.client_token"))
+	found := f.do(http.MethodGet, "sys/audit-journal/search?op=token.create", "", "")
+	used := f.do(http.MethodGet, "sys/audit-journal/search?op=token.read-self", "", "")
+	var records, uses struct {
+		Data struct {
+			Records []struct {
+				Out struct {
+					Auth struct {
+						ClientToken string `json:"client_token"`
+						Accessor    string `json:"accessor"`
+					} `json:"auth"`
+				} `json:"out"`
+				Actor struct {
+					Token    string `json:"token"`
+					Accessor string `json:"accessor"`
+				} `json:"actor"`
+			} `json:"records"`
+		} `json:"data"`
+	}
+	if err := errors.Join(json.Unmarshal([]byte(found.body), &records), json.Unmarshal([]byte(used.body), &uses)); err != nil || len(records.Data.Records) == 0 || len(uses.Data.Records) == 0 {
+		t.Fatalf("%v: %s %s", err, found.body, used.body)
+	}
+	given, user := records.Data.Records[0].Out.Auth, uses.Data.Records[0].Actor
+	if given.Accessor != made.text("auth.accessor") || given.Accessor != user.Accessor || given.ClientToken == "" || given.ClientToken != user.Token {
+		t.Errorf("the journal says that %+v was given, and was used by %+v", given, user)
+	}
+	if strings.Contains(found.body, made.text("auth.client_token")) {
+		t.Error("the journal holds the token")
+	}
+}
