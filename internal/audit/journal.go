@@ -54,6 +54,7 @@ type Journal struct {
 	turning sync.Mutex           // held by Unlock, Lock and Close
 	ending  <-chan struct{}      // closed when all that Lock began has ended; guarded by turning
 	saving  sync.Mutex           // held while a head is written
+	tending sync.Mutex           // held while the maintainer may record something
 
 	nudged chan struct{}
 	ctx    context.Context //nolint:containedctx // the life of the goroutines that Close waits for
@@ -360,10 +361,12 @@ func (j *Journal) lock() {
 		j.complain("draining the audit outbox", j.outbox.stop(ctx))
 		j.complain("recording that the journal was locked", j.event(ctx, "journal-locked", "", true))
 		j.closeFeeds(ctx)
+		j.tending.Lock() // what the maintainer records is signed too
 		if n := j.notary.Load(); n != nil {
 			n.stop(ctx)
 			j.notary.Store(nil)
 		}
+		j.tending.Unlock()
 		j.saveHead()
 	})
 	j.forget(k)
@@ -538,16 +541,24 @@ func (j *Journal) maintain() {
 		case <-ticks:
 			ticked = true
 		}
-		j.leaveFull(ticked)
+		j.tend(func() { j.leaveFull(ticked) })
 		j.complain("preparing a segment", j.main.prepare())
-		if j.keys.Load() != nil {
-			j.complain("removing what is too old from the journal", j.expire(j.ctx))
-		}
+		j.tend(func() {
+			if j.keys.Load() != nil {
+				j.complain("removing what is too old from the journal", j.expire(j.ctx))
+			}
+		})
 		j.complain("removing old events while sealed", j.expireSealed())
 		if ticked || j.turnedOver() {
 			j.saveHead()
 		}
 	}
+}
+
+func (j *Journal) tend(fn func()) {
+	j.tending.Lock()
+	defer j.tending.Unlock()
+	fn()
 }
 
 // turnedOver reports whether a segment was begun since the head was written.

@@ -36,9 +36,10 @@ type notary struct {
 
 	anchor uint64 // records of the last checkpoint when n was started
 
-	asked  chan chan error
-	cancel context.CancelFunc
-	done   chan struct{}
+	asked   chan chan error
+	hurried chan struct{} // retention waits for the tree
+	cancel  context.CancelFunc
+	done    chan struct{}
 
 	mu      sync.Mutex
 	latest  Checkpoint // what was signed last; its tiles are written
@@ -81,7 +82,7 @@ func (j *Journal) Certify(seed secret.Bytes, cluster string) error {
 	if err != nil {
 		return fmt.Errorf("opening the tree of the journal: %w", err)
 	}
-	n := &notary{j: j, f: f, sign: &signer{key, seed.Clone()}, asked: make(chan chan error), done: make(chan struct{})}
+	n := &notary{j: j, f: f, sign: &signer{key, seed.Clone()}, asked: make(chan chan error), hurried: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := n.start(s.head.seq); err != nil {
 		n.sign.seed.Wipe()
 		return err
@@ -206,6 +207,10 @@ func (n *notary) run(ctx context.Context) {
 		case answer := <-n.asked:
 			err = n.step(ctx, true)
 			answer <- err
+		case <-n.hurried:
+			if err = n.step(ctx, true); err == nil {
+				n.j.nudge()
+			}
 		}
 	}
 }
@@ -611,6 +616,17 @@ func (j *Journal) certified() uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.durable + 1
+}
+
+// hurry asks for the tree to be brought up to date, and for the maintainer to
+// be woken then.
+func (j *Journal) hurry() {
+	if n := j.notary.Load(); n != nil {
+		select {
+		case n.hurried <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // prune removes what is kept of the tree beside records that were removed:

@@ -10,7 +10,12 @@ import (
 // record that says so is durable before, and the head knows what is kept.
 func (j *Journal) expire(ctx context.Context) error {
 	s := j.main.status()
-	n := j.expired(s)
+	needed := min(s.low, j.needed())
+	certified := j.certified()
+	n := j.expired(s, min(needed, certified))
+	if certified < needed && n < j.expired(s, needed) {
+		j.hurry()
+	}
 	if n == 0 {
 		return nil
 	}
@@ -28,14 +33,14 @@ func (j *Journal) expire(ctx context.Context) error {
 }
 
 // expired returns how many of the oldest segments are not kept: whole ones
-// only, never the last, nor any that a sink or an open intent needs.
-func (j *Journal) expired(s status) int {
+// only, never the last, nor any with a record from the sequence needed on: a
+// sink, an open intent or the tree needs it.
+func (j *Journal) expired(s status, needed uint64) int {
 	total := int64(0)
 	for _, seg := range s.segments {
 		total += seg.end
 	}
 	now := j.c.Clock.Now()
-	needed := min(s.low, j.needed(), j.certified())
 	n := 0
 	for ; n+1 < len(s.segments); n++ {
 		next := s.segments[n+1]
