@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf16"
@@ -566,6 +567,17 @@ type field struct {
 	clear bool
 	count bool // only how many it has
 	omit  bool // where it is zero
+
+	quoted []byte // "name":
+}
+
+// of returns the field of v, unless it is in an embedded pointer that is nil.
+func (f *field) of(v reflect.Value) (reflect.Value, bool) {
+	if len(f.index) == 1 {
+		return v.Field(f.index[0]), true
+	}
+	fv, err := v.FieldByIndexErr(f.index)
+	return fv, err == nil
 }
 
 // opaque reports whether nothing of a struct can be shown, and it has a say.
@@ -589,6 +601,11 @@ func (h *Hasher) structPlan(t reflect.Type) plan {
 	}
 	slices.SortStableFunc(fields, func(a, b field) int { return compareUTF16(a.name, b.name) })
 	fields = slices.CompactFunc(fields, func(a, b field) bool { return a.name == b.name })
+	ready := make([]atomic.Pointer[plan], len(fields)) // of the fields, once they have been asked for
+	for i := range fields {
+		fields[i].quoted, _ = jsontext.AppendQuote(nil, fields[i].name)
+		fields[i].quoted = append(fields[i].quoted, ':')
+	}
 	return func(h *Hasher, dst []byte, v reflect.Value, _ bool, depth int) []byte {
 		if depth >= maxDepth {
 			return redactType(h, dst, v)
@@ -596,20 +613,25 @@ func (h *Hasher) structPlan(t reflect.Type) plan {
 		dst = append(dst, '{')
 		for i := range fields {
 			f := &fields[i]
-			fv, err := v.FieldByIndexErr(f.index)
-			if err != nil || f.omit && fv.IsZero() {
+			fv, ok := f.of(v)
+			if !ok || f.omit && fv.IsZero() {
 				continue // in an embedded pointer that is nil
 			}
 			if dst[len(dst)-1] != '{' {
 				dst = append(dst, ',')
 			}
-			dst, _ = jsontext.AppendQuote(dst, f.name)
-			dst = append(dst, ':')
+			dst = append(dst, f.quoted...)
 			if f.count {
 				dst = strconv.AppendInt(dst, int64(length(fv)), 10)
 				continue
 			}
-			dst = h.plan(fv.Type())(h, dst, fv, f.clear, depth+1)
+			p := ready[i].Load()
+			if p == nil {
+				made := h.plan(fv.Type())
+				p = &made
+				ready[i].Store(p)
+			}
+			dst = (*p)(h, dst, fv, f.clear, depth+1)
 		}
 		return append(dst, '}')
 	}

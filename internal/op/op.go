@@ -190,6 +190,10 @@ type Call struct {
 	// prefix, which ends in a slash. Nil sees nothing.
 	Sees func(prefix string) bool
 
+	// Found is what Exists has found for the Do that follows in the same run of
+	// the same transaction; theirs alone.
+	Found any
+
 	Reply Reply // what the operation says besides its value
 
 	// Asked is what the policy was asked; In and Out are the request and the

@@ -1,5 +1,7 @@
 package server
 
+import "rotunda.dev/rotunda/internal/storage/bolt"
+
 // observe tells the metrics what can be read at any time.
 func (n *Node) observe() {
 	n.metrics.Gauge("rotunda_sealed", "1 while the node is sealed.", func() float64 {
@@ -35,4 +37,18 @@ func (n *Node) observe() {
 	n.metrics.Counter("rotunda_audit_syncs_total", "Times that the audit journal was made durable.", func() float64 {
 		return float64(n.journal.Stats().Syncs)
 	})
+	if s, ok := n.store.(interface{ Stats() bolt.Stats }); ok {
+		n.metrics.Counter("rotunda_store_commits_total", "Times that transactions were made durable together.", func() float64 {
+			return float64(s.Stats().Commits)
+		})
+		n.metrics.Counter("rotunda_store_updates_total", "Transactions that were made durable.", func() float64 {
+			return float64(s.Stats().Updates)
+		})
+		n.metrics.Counter("rotunda_store_bytes_total", "Bytes of keys and values that transactions wrote.", func() float64 {
+			return float64(s.Stats().Bytes)
+		})
+		n.metrics.Gauge("rotunda_store_size_bytes", "Size of the store's file.", func() float64 {
+			return float64(s.Stats().Size)
+		})
+	}
 }

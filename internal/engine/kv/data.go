@@ -217,8 +217,17 @@ func writeLocks(_ *op.Call, in WriteIn) storage.Locks {
 	return l
 }
 
-func (m *mounted) writeExists(r storage.Reader, _ *op.Call, in WriteIn) (bool, error) {
-	return m.exists(r, in.Path)
+func (m *mounted) writeExists(r storage.Reader, c *op.Call, in WriteIn) (bool, error) {
+	x, err := m.safe.Find(r, in.Path)
+	c.Found = nil
+	if errors.Is(err, safe.ErrNone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c.Found = x
+	return true, nil
 }
 
 func (m *mounted) write(tx storage.Tx, c *op.Call, in WriteIn) (VersionOut, error) {
@@ -226,9 +235,11 @@ func (m *mounted) write(tx storage.Tx, c *op.Call, in WriteIn) (VersionOut, erro
 	if err != nil {
 		return VersionOut{}, err
 	}
-	x, err := m.safe.FindOrMake(tx, in.Path, c.Time)
-	if err != nil {
-		return VersionOut{}, err
+	x, ok := c.Found.(*safe.Secret)
+	if !ok {
+		if x, err = m.safe.FindOrMake(tx, in.Path, c.Time); err != nil {
+			return VersionOut{}, err
+		}
 	}
 	if err := in.Options.check(conf, x); err != nil {
 		return VersionOut{}, err

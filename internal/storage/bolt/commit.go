@@ -27,8 +27,10 @@ const (
 	// writer waits for it to be taken.
 	maxBatch = 16 << 20
 
-	// maxGather bounds how long the writer lets a batch fill.
-	maxGather = 5 * time.Millisecond
+	// maxGather bounds how long the writer lets a batch fill, and minPause is
+	// how long it waits at least for the next transaction.
+	maxGather = 10 * time.Millisecond
+	minPause  = 200 * time.Microsecond
 
 	// defaultPatience is how long an Update whose context has ended waits on
 	// for its outcome before it says that this is unknown.
@@ -218,25 +220,34 @@ func (s *Store) write() {
 
 // gather lets those come back who have just been told of the batch before, so
 // that they and those who came meanwhile do not go by turns, half of them in
-// each commit. It waits for most of them, and not longer than half of a
-// commit.
+// each commit. It waits for most of them, as long as they keep coming, and not
+// much longer than a commit takes.
 func (s *Store) gather(last uint64, took time.Duration) {
 	want := last - last/8
 	if want <= 1 {
 		return
 	}
-	end, cancel := context.WithTimeout(context.Background(), min(took/2, maxGather))
-	defer cancel()
-	for {
+	pause := max(took/4, minPause)
+	end := time.NewTimer(min(2*took, maxGather))
+	defer end.Stop()
+	lull := time.NewTimer(pause)
+	defer lull.Stop()
+	for had := uint64(0); ; {
 		s.mu.Lock()
 		n := s.open.n
 		s.mu.Unlock()
 		if n >= want {
 			return
 		}
+		if n > had {
+			had = n
+			lull.Reset(pause)
+		}
 		select {
 		case <-s.wake:
-		case <-end.Done():
+		case <-lull.C:
+			return
+		case <-end.C:
 			return
 		}
 	}
