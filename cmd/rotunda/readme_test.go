@@ -48,7 +48,7 @@ func TestReadmeRuns(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	shell := exec.CommandContext(t.Context(), "sh", "-c", script.String()) //nolint:gosec // the README's own words
+	shell := exec.CommandContext(t.Context(), "sh", "-c", script.String()) // the README's own words
 	shell.Dir = home
 	shell.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}
 	var out bytes.Buffer

@@ -30,7 +30,7 @@ func (r *run) audited(ctx context.Context) audited {
 	if err != nil {
 		return audited{}
 	}
-	defer response.Body.Close() //nolint:errcheck // read to its end
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return audited{}
 	}

@@ -259,7 +259,7 @@ func (r *run) sender(ctx context.Context, work <-chan int, request func([]byte, 
 	if err != nil {
 		return fmt.Errorf("connecting to %s: %w", r.target.addr, err)
 	}
-	defer c.Close() //nolint:errcheck // nothing is left to send
+	defer c.Close()
 	in := bufio.NewReader(c)
 	var buf, spare []byte
 	for i := range work {

@@ -106,8 +106,8 @@ func serveLimit(ctx context.Context, dir string, lineSize, answerSize int, stdin
 	if err != nil {
 		return fmt.Errorf("making the log: %w", err)
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // a file of this run
-	defer file.Close()           //nolint:errcheck // every line was synced
+	defer os.Remove(file.Name())
+	defer file.Close()
 	lines := newLineLog(file, lineSize)
 	defer lines.close()
 	body := make([]byte, answerSize)
@@ -184,8 +184,8 @@ func syncRate(dir string, size int, length time.Duration) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("making a file to sync: %w", err)
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // a file of this run
-	defer file.Close()           //nolint:errcheck // nothing in it matters
+	defer os.Remove(file.Name())
+	defer file.Close()
 	line := make([]byte, size)
 	begun := time.Now()
 	n := 0

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) } //nolint:gosec // a descriptor fits
+func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
 // cpuTime returns the CPU time that a process has taken.
 func cpuTime(pid int) (time.Duration, error) {

@@ -133,7 +133,7 @@ func TestParseComplains(t *testing.T) {
 		"foreign sink":           {small + `audit "syslog" "x" {}`, `audit "syslog" is not offered`},
 		"foreign listener":       {small + `listener "quic" {}`, `listener "quic" is not offered`},
 		"unknown":                {small + "\nwhatever = 1", "r.hcl:8:1: unknown: whatever"},
-		"slip":                   {"listener \"tcp\" {\n  adress = \"x\"\n}", "r.hcl:2:3: unknown: adress; did you mean address?"},
+		"slip":                   {"listener \"tcp\" {\n  address = \"x\"\n}", "r.hcl:2:3: unknown: address; did you mean address?"},
 		"wrong kind":             {small + "\nui = \"maybe\"", "r.hcl:8:6: ui: want true or false"},
 		"duration":               {small + "\nmax_lease_ttl = \"long\"", "r.hcl:8:17: max_lease_ttl: want a duration"},
 		"size":                   {small + `limits { body = "1 XB" }`, "body: want a number of bytes"},
@@ -244,8 +244,8 @@ func TestFieldsAreDocumented(t *testing.T) {
 	t.Parallel()
 	var look func(reflect.Type)
 	look = func(typ reflect.Type) {
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for f := range typ.Fields() {
+			f := f
 			key := f.Tag.Get("hcl")
 			if key == "-" {
 				continue
@@ -267,8 +267,8 @@ func TestFieldsAreDocumented(t *testing.T) {
 	look(reflect.TypeFor[conf.Server]())
 	var text strings.Builder
 	limits := reflect.TypeFor[conf.Limits]()
-	for i := range limits.NumField() {
-		f := limits.Field(i)
+	for f := range limits.Fields() {
+		f := f
 		text.WriteString(f.Tag.Get("hcl") + " = " + strconv.Quote(f.Tag.Get("default")) + "\n")
 	}
 	s, _, err := conf.Parse("r.hcl", small+"limits {\n"+text.String()+"}")
@@ -298,7 +298,7 @@ func TestReadEnv(t *testing.T) {
 				}
 				return ""
 			})).Field(i)
-			if text, ok := v.Interface().(secret.Text); ok && text.Equal(secret.New("here")) {
+			if text, ok := reflect.TypeAssert[secret.Text](v); ok && text.Equal(secret.New("here")) {
 				continue
 			}
 			if v.String() != "here" {

@@ -233,9 +233,9 @@ func isOff(v tree.Value) bool {
 
 // field returns the field of t that the file calls key.
 func field(t reflect.Type, key string) (reflect.StructField, bool) {
-	for i := range t.NumField() {
-		if n := t.Field(i).Tag.Get("hcl"); n == key && n != "-" && n != ",label" {
-			return t.Field(i), true
+	for field := range t.Fields() {
+		if n := field.Tag.Get("hcl"); n == key && n != "-" && n != ",label" {
+			return field, true
 		}
 	}
 	return reflect.StructField{}, false
@@ -253,8 +253,8 @@ func labelsOf(t reflect.Type) (out []int) {
 // nearest returns the key of t that is one or two slips away from key.
 func nearest(t reflect.Type, key string) string {
 	best, away := "", 3
-	for i := range t.NumField() {
-		n := t.Field(i).Tag.Get("hcl")
+	for field := range t.Fields() {
+		n := field.Tag.Get("hcl")
 		if n == "-" || n == ",label" {
 			continue
 		}
@@ -361,7 +361,7 @@ func inBounds(v reflect.Value, tag reflect.StructTag) string {
 		return fmt.Sprintf("want one of %s, not %q", strings.Join(strings.Fields(oneof), ", "), v.String())
 	}
 	var n float64
-	switch v.Kind() { //nolint:exhaustive // only numbers have bounds
+	switch v.Kind() {
 	case reflect.Int, reflect.Int64:
 		n = float64(v.Int())
 		if n < 0 {

@@ -139,7 +139,7 @@ func TestOneNodeWorksOnAShard(t *testing.T) {
 	first, second := due.New(s, fake, 'q', due.Config{Lease: time.Minute}), due.New(s, fake, 'q', due.Config{Lease: time.Minute})
 	ok(t, add(first, s, start, "x"))
 	calls := 0
-	_, err := first.Sweep(t.Context(), func(ctx context.Context, id string) (time.Time, error) {
+	_, err := first.Sweep(t.Context(), func(ctx context.Context, _ string) (time.Time, error) {
 		calls++
 		// While the first works, the second has no claim.
 		n, err := second.Sweep(ctx, func(context.Context, string) (time.Time, error) {

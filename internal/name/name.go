@@ -183,7 +183,7 @@ func checkSegment(seg string) error {
 // and what a second percent-decoding would change. The error is [fault.Invalid].
 func CheckText(s string) error {
 	plain := true
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '%' {
 			plain = false
 			break

@@ -474,12 +474,12 @@ func (d Def[In, Out]) Do(ctx context.Context, r Runner, c *Call, in In) (Out, er
 	if err != nil {
 		return *new(Out), err
 	}
-	return out.(Out), nil //nolint:forcetypeassert // Run returns what d was bound to
+	return out.(Out), nil //nolint:forcetypeassert,errcheck // Run returns what d was bound to
 }
 
 type whole[In any] struct{ in In }
 
-func (w whole[In]) Fill(in any) error        { *in.(*In) = w.in; return nil } //nolint:forcetypeassert // only d's own run calls it
+func (w whole[In]) Fill(in any) error        { *in.(*In) = w.in; return nil } //nolint:forcetypeassert,errcheck // only d's own run calls it
 func (w whole[In]) Params() ([]Param, error) { return nil, nil }
 
 // pattern is a Path taken apart once, so that a value is only ever a value:

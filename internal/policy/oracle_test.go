@@ -115,7 +115,7 @@ func oracleRank(pattern string) ([4]int, string) {
 	}
 	first, plus := len(body), 0
 	offset := 0
-	for _, s := range strings.Split(body, "/") {
+	for s := range strings.SplitSeq(body, "/") {
 		if s == "+" {
 			if plus == 0 && offset < first {
 				first = offset
@@ -302,7 +302,7 @@ func oracleAllows(ps []oraclePolicy, ask oracleAsk) bool {
 // maker makes policies and questions that have a good chance to meet.
 type maker struct{ *rand.Rand }
 
-func newMaker(seed uint64) maker { return maker{rand.New(rand.NewPCG(seed, 7))} } //nolint:gosec // chance, not secrecy
+func newMaker(seed uint64) maker { return maker{rand.New(rand.NewPCG(seed, 7))} }
 
 func pick[T any](m maker, from ...T) T { return from[m.IntN(len(from))] }
 

@@ -108,7 +108,7 @@ func nanos(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
 	}
-	return uint64(t.UnixNano()) //nolint:gosec // read back as it was written
+	return uint64(t.UnixNano())
 }
 
 func instant(n uint64) time.Time {
@@ -137,8 +137,8 @@ func encodeHead(x *Secret) []byte {
 	if flags != 0 {
 		e.field(tagFlags, []byte{flags})
 	}
-	e.number(tagMaxVersions, uint64(max(0, x.Settings.MaxVersions))) //nolint:gosec // not negative
-	e.number(tagDeleteAfter, uint64(max(0, x.Settings.DeleteAfter))) //nolint:gosec // not negative
+	e.number(tagMaxVersions, uint64(max(0, x.Settings.MaxVersions)))
+	e.number(tagDeleteAfter, uint64(max(0, x.Settings.DeleteAfter)))
 	e.time(tagRecoverUntil, x.RecoverUntil)
 	if len(x.Plan) > 0 {
 		e.field(tagPlan, x.Plan)
@@ -196,7 +196,7 @@ func decodeHead(b []byte) (*Secret, error) {
 	for b = b[1:]; len(b) > 0; {
 		tag := b[0]
 		n, w := binary.Uvarint(b[1:])
-		if w <= 0 || w != uvarintLen(n) || n > uint64(len(b)-1-w) {
+		if w <= 0 || w != uvarintLen(n) || n > uint64(len(b)-1-w) { //nolint:gosec // w is at most what is left
 			return nil, corrupt("cut short")
 		}
 		if tag < last || tag == last && tag < tagCustom {
@@ -245,7 +245,7 @@ func (x *Secret) decodeField(tag byte, b []byte, key *string) error {
 	case tagMaxVersions:
 		var n uint64
 		err := decodeNumber(b, &n)
-		x.Settings.MaxVersions = int(n & (1<<31 - 1)) //nolint:gosec // masked
+		x.Settings.MaxVersions = int(n & (1<<31 - 1))
 		if err == nil && n >= 1<<31 {
 			err = corrupt("number")
 		}
@@ -253,7 +253,7 @@ func (x *Secret) decodeField(tag byte, b []byte, key *string) error {
 	case tagDeleteAfter:
 		var n uint64
 		err := decodeNumber(b, &n)
-		x.Settings.DeleteAfter = time.Duration(n) //nolint:gosec // checked below
+		x.Settings.DeleteAfter = time.Duration(n)
 		if err == nil && x.Settings.DeleteAfter < 0 {
 			err = corrupt("number")
 		}
@@ -337,7 +337,7 @@ func decodeNumber(b []byte, n *uint64) error {
 // decodePair puts a pair into m; before is the key of the last one.
 func decodePair(b []byte, m *map[string]string, before *string) error {
 	n, w := binary.Uvarint(b)
-	if w <= 0 || w != uvarintLen(n) || n > uint64(len(b)-w) {
+	if w <= 0 || w != uvarintLen(n) || n > uint64(len(b)-w) { //nolint:gosec // w is at most what is left
 		return corrupt("pair")
 	}
 	k := string(b[w : w+int(n)]) //nolint:gosec // at most len(b)

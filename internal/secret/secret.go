@@ -44,7 +44,7 @@ func (t Text) Equal(u Text) bool {
 }
 
 // Format implements [fmt.Formatter] for every verb.
-func (Text) Format(f fmt.State, _ rune) { io.WriteString(f, shown) }
+func (Text) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, shown) }
 
 // LogValue implements [slog.LogValuer].
 func (Text) LogValue() slog.Value { return slog.StringValue(shown) }
@@ -90,7 +90,7 @@ func (j JSON) Reveal() []byte {
 func (j JSON) Empty() bool { return j.p == nil || len(*j.p) == 0 }
 
 // Format implements [fmt.Formatter] for every verb.
-func (JSON) Format(f fmt.State, _ rune) { io.WriteString(f, shown) }
+func (JSON) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, shown) }
 
 // LogValue implements [slog.LogValuer].
 func (JSON) LogValue() slog.Value { return slog.StringValue(shown) }
@@ -130,7 +130,7 @@ func (b Bytes) Wipe() {
 }
 
 // Format implements [fmt.Formatter] for every verb.
-func (Bytes) Format(f fmt.State, _ rune) { io.WriteString(f, shown) }
+func (Bytes) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, shown) }
 
 // LogValue implements [slog.LogValuer].
 func (Bytes) LogValue() slog.Value { return slog.StringValue(shown) }

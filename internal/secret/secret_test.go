@@ -31,7 +31,7 @@ func TestTextIsNeverShown(t *testing.T) {
 
 	var buf bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&buf, nil), slog.NewJSONHandler(&buf, nil)} {
-		slog.New(h).Info("m", "s", s, "hidden", hidden, "struct", struct{ S secret.Text }{s})
+		slog.New(h).LogAttrs(t.Context(), slog.LevelInfo, "m", slog.Any("s", s), slog.Any("hidden", hidden), slog.Any("struct", struct{ S secret.Text }{s}))
 	}
 	if strings.Contains(buf.String(), plain) {
 		t.Errorf("slog shows the secret: %s", buf.String())

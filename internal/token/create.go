@@ -137,7 +137,7 @@ func (s *Store) Create(tx storage.Tx, c *op.Call, ask Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.lifetime(c, e, parent, role, ask, now); err != nil {
+	if err := s.lifetime(c, e, role, ask, now); err != nil {
 		return err
 	}
 	text, err := s.insert(tx, e, ask.ID, now)
@@ -422,7 +422,7 @@ func matches(glob, s string) bool {
 }
 
 // lifetime decides the times of a token.
-func (s *Store) lifetime(c *op.Call, e, parent *Entry, role *Role, ask Request, now time.Time) error {
+func (s *Store) lifetime(c *op.Call, e *Entry, role *Role, ask Request, now time.Time) error {
 	if ask.ExplicitMax < 0 || ask.Period < 0 || ask.TTL < 0 {
 		return fault.New(fault.Invalid, "durations must be positive")
 	}

@@ -163,7 +163,7 @@ func (e *Entry) encode() []byte {
 	for _, t := range []time.Time{e.Created, e.Renewed, e.Expires, e.due} {
 		var n uint64
 		if !t.IsZero() {
-			n = uint64(t.UnixNano()) //nolint:gosec // no token is older than 1970
+			n = uint64(t.UnixNano())
 		}
 		b = binary.AppendUvarint(b, n)
 	}

@@ -93,9 +93,26 @@ func TestGlobs(t *testing.T) {
 		glob, s string
 		want    bool
 	}{
-		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"*", "x", true}, {"a*", "a", true}, {"a*", "ba", false}, {"*a", "a", true}, {"*a", "aa", true},
-		{"*a", "ab", false}, {"a*b*c", "abc", true}, {"a*b*c", "axbxc", true}, {"a*b*c", "acb", false}, {"a*a", "a", false}, {"**", "x", true}, {"", "", true}, {"", "x", false},
-		{"*x*", "axb", true}, {"*x*", "ab", false}, {"a*bc", "abc", true}, {"ab*bc", "abc", false},
+		{"a", "a", true},
+		{"a", "ab", false},
+		{"*", "", true},
+		{"*", "x", true},
+		{"a*", "a", true},
+		{"a*", "ba", false},
+		{"*a", "a", true},
+		{"*a", "aa", true},
+		{"*a", "ab", false},
+		{"a*b*c", "abc", true},
+		{"a*b*c", "axbxc", true},
+		{"a*b*c", "acb", false},
+		{"a*a", "a", false},
+		{"**", "x", true},
+		{"", "", true},
+		{"", "x", false},
+		{"*x*", "axb", true},
+		{"*x*", "ab", false},
+		{"a*bc", "abc", true},
+		{"ab*bc", "abc", false},
 	} {
 		if got := matches(c.glob, c.s); got != c.want {
 			t.Errorf("matches(%q, %q) = %v; want %v", c.glob, c.s, got, c.want)

@@ -169,11 +169,11 @@ func live(t *testing.T, rng *rand.Rand, steps int) {
 				c.Reply = op.Reply{}
 				return r.Renew(tx, c, x.id, x.text, increment)
 			})
-			want, may := x.granted, true
+			want := x.granted
 			if increment > 0 {
 				want = increment
 			}
-			want, may = w.ttl(x, want)
+			want, may := w.ttl(x, want)
 			if x == root || !may {
 				wantInvalid(t, err)
 				continue

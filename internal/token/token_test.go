@@ -463,10 +463,10 @@ func TestBoundNetworks(t *testing.T) {
 	wide := r.MustMake(t, parent.ClientToken, token.Request{Role: "wide"})
 	free := r.MustMake(t, parent.ClientToken, token.Request{Role: "free"})
 	batch := r.MustMake(t, parent.ClientToken, token.Request{Kind: "batch"})
-	for name, g := range map[string]op.Grant{"parent": parent, "inherited": inherited, "orphan": orphan, "wide": wide, "free": free, "batch": batch} {
+	for which, g := range map[string]op.Grant{"parent": parent, "inherited": inherited, "orphan": orphan, "wide": wide, "free": free, "batch": batch} {
 		for addr, want := range map[string]bool{"10.9.9.9": true, "192.0.2.7": true, "::ffff:10.1.2.3": true, "192.0.2.8": false, "203.0.113.1": false, "::1": false} {
 			if got := from(g.ClientToken, addr); got != want {
-				t.Errorf("%s: AllowsFrom(%s) = %v; want %v", name, addr, got, want)
+				t.Errorf("%s: AllowsFrom(%s) = %v; want %v", which, addr, got, want)
 			}
 		}
 	}

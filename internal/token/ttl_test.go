@@ -26,10 +26,7 @@ func model(c Config, q span, now time.Time) (ttl int64, failed bool) {
 	if x := up(q.explicitMax); x > 0 && x < bound {
 		bound = x
 	}
-	age := now.Unix() - q.start.Unix()
-	if age < 0 {
-		age = 0
-	}
+	age := max(now.Unix()-q.start.Unix(), 0)
 	if p := up(q.period); p > 0 {
 		ttl = min(p, bound)
 		if x := up(q.explicitMax); x > 0 {

@@ -133,8 +133,8 @@ func (s Suite) testDocumented(t *testing.T) {
 // and that the path has each of its fields.
 func checkIn(t *testing.T, o op.Op) {
 	t.Helper()
-	for i := range o.In.NumField() {
-		f := o.In.Field(i)
+	for f := range o.In.Fields() {
+		f := f
 		if !f.IsExported() {
 			continue
 		}
@@ -167,8 +167,8 @@ func checkOut(t *testing.T, opName string, typ reflect.Type, seen map[reflect.Ty
 		return
 	}
 	seen[typ] = true
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
+		f := f
 		if !f.IsExported() {
 			continue
 		}

@@ -23,7 +23,7 @@ func TestConform(t *testing.T) {
 	enginetest.Conform(t, enginetest.Suite{
 		Kind: kv.Kind, Options: map[string]string{"version": "2"}, Secret: plain, Observe: observe,
 		Steps: []enginetest.Step{
-			enginetest.Request(kv.WriteConfig, kv.ConfigIn{MaxVersions: ptr(3)}),
+			enginetest.Request(kv.WriteConfig, kv.ConfigIn{MaxVersions: new(3)}),
 			enginetest.Request(kv.ReadConfig, op.Nothing{}),
 			write("a"), write("a"), write("a/b/c"), write("a/b/d"), write("a"), write("a"),
 			enginetest.Request(kv.Write, kv.WriteIn{Path: "e", Data: value, Options: cas(0)}),
@@ -48,7 +48,7 @@ func TestConform(t *testing.T) {
 
 // A secret with more versions than one transaction removes is gone at once.
 func TestConformManyVersions(t *testing.T) {
-	steps := []enginetest.Step{enginetest.Request(kv.WriteConfig, kv.ConfigIn{MaxVersions: ptr(1000)})}
+	steps := []enginetest.Step{enginetest.Request(kv.WriteConfig, kv.ConfigIn{MaxVersions: new(1000)})}
 	for n := range 150 {
 		steps = append(steps, enginetest.Request(kv.Write, kv.WriteIn{Path: "d/a", Data: object(fmt.Sprintf(`{"n":%d}`, n))}))
 	}

@@ -108,7 +108,8 @@ func wantSame(t testing.TB, what string, got, want any) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 const (
 	day      = 24 * time.Hour
@@ -198,7 +199,7 @@ func TestNothingThere(t *testing.T) {
 	}
 	_, err := m.patch("a", `{"x":1}`, kv.Options{})
 	m.wantFault(err, fault.NotFound, "")
-	_, err = enginetest.Do(t.Context(), m.Rig, kv.PatchMetadata, kv.MetadataPatchIn{Path: "a", MaxVersions: ptr(1)})
+	_, err = enginetest.Do(t.Context(), m.Rig, kv.PatchMetadata, kv.MetadataPatchIn{Path: "a", MaxVersions: new(1)})
 	m.wantFault(err, fault.NotFound, "")
 	m.ok(m.setMetadata(kv.MetadataIn{Path: "a"}))
 	_, err = m.metadata("a")
@@ -231,8 +232,8 @@ func TestRefused(t *testing.T) {
 		{"no versions", func() error { return m.on(kv.Destroy, "a") }, fault.Invalid, "No version number provided"},
 		{"cas of nothing", func() error { _, err := m.write("a", "{}", cas(1)); return err }, fault.Conflict, "check-and-set parameter did not match the current version"},
 		{"negative cas", func() error { _, err := m.write("a", "{}", cas(-1)); return err }, fault.Conflict, "check-and-set parameter did not match the current version"},
-		{"many versions", func() error { return m.config(kv.ConfigIn{MaxVersions: ptr(1001)}) }, fault.Invalid, "max_versions is a number from 0 to 1000"},
-		{"negative versions", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", MaxVersions: ptr(-1)}) }, fault.Invalid, "max_versions is a number from 0 to 1000"},
+		{"many versions", func() error { return m.config(kv.ConfigIn{MaxVersions: new(1001)}) }, fault.Invalid, "max_versions is a number from 0 to 1000"},
+		{"negative versions", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", MaxVersions: new(-1)}) }, fault.Invalid, "max_versions is a number from 0 to 1000"},
 		{"negative time", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", DeleteVersionAfter: ptr(kv.Lifetime(-1))}) }, fault.Invalid, "delete_version_after of a secret must not be negative"},
 		{"long custom metadata", func() error {
 			return m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &wire.Map{"k": long}})
@@ -264,19 +265,19 @@ func TestCheckAndSet(t *testing.T) {
 	_, err = m.patch("a", `{"x":1}`, cas(2))
 	m.ok(err)
 
-	m.ok(m.config(kv.ConfigIn{CASRequired: ptr(true)}))
+	m.ok(m.config(kv.ConfigIn{CASRequired: new(true)}))
 	_, err = m.write("a", `{}`, kv.Options{})
 	m.wantFault(err, fault.Invalid, "check-and-set parameter required for this call")
 	_, err = m.patch("a", `{}`, kv.Options{})
 	m.wantFault(err, fault.Invalid, "check-and-set parameter required for this call")
 	c := m.Call()
-	_, err = enginetest.DoAs(t.Context(), m.Rig, c, kv.WriteMetadata, kv.MetadataIn{Path: "a", CASRequired: ptr(false)})
+	_, err = enginetest.DoAs(t.Context(), m.Rig, c, kv.WriteMetadata, kv.MetadataIn{Path: "a", CASRequired: new(false)})
 	m.ok(err)
 	if len(c.Reply.Warnings) != 1 {
 		t.Errorf("warnings = %q; want one", c.Reply.Warnings)
 	}
-	m.ok(m.config(kv.ConfigIn{CASRequired: ptr(false)}))
-	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", CASRequired: ptr(true)}))
+	m.ok(m.config(kv.ConfigIn{CASRequired: new(false)}))
+	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", CASRequired: new(true)}))
 	_, err = m.write("a", `{}`, kv.Options{})
 	m.wantFault(err, fault.Invalid, "check-and-set parameter required for this call")
 	_, err = m.write("a", `{}`, cas(3))
@@ -307,7 +308,7 @@ func TestMetadataFirst(t *testing.T) {
 
 func TestCustomMetadataPatch(t *testing.T) {
 	m := newMount(t)
-	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &wire.Map{"a": "1", "b": "2"}, MaxVersions: ptr(3)}))
+	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &wire.Map{"a": "1", "b": "2"}, MaxVersions: new(3)}))
 	for _, c := range []struct {
 		patch string
 		want  wire.Map
@@ -344,14 +345,14 @@ func TestMaxVersions(t *testing.T) {
 	_, _, err = m.read("a", 3)
 	m.ok(err)
 
-	m.ok(m.config(kv.ConfigIn{MaxVersions: ptr(4)}))
+	m.ok(m.config(kv.ConfigIn{MaxVersions: new(4)}))
 	_, _, err = m.read("a", 3)
 	m.ok(err) // until the next write
 	m.mustWrite("a", `{}`)
 	got, err := m.metadata("a")
 	m.ok(err)
 	wantSame(t, "oldest by the mount", got.OldestVersion, uint64(10))
-	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", MaxVersions: ptr(2)}))
+	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", MaxVersions: new(2)}))
 	m.mustWrite("a", `{}`)
 	got, err = m.metadata("a")
 	m.ok(err)
@@ -396,8 +397,8 @@ func TestConfig(t *testing.T) {
 	m.ok(err)
 	wantSame(t, "config of a new mount", conf, kv.ConfigOut{DeleteVersionAfter: "0s"})
 	m.ok(m.config(kv.ConfigIn{}))
-	m.ok(m.config(kv.ConfigIn{MaxVersions: ptr(5), CASRequired: ptr(true), DeleteVersionAfter: ptr(kv.Lifetime(90 * time.Minute))}))
-	m.ok(m.config(kv.ConfigIn{CASRequired: ptr(false)}))
+	m.ok(m.config(kv.ConfigIn{MaxVersions: new(5), CASRequired: new(true), DeleteVersionAfter: ptr(kv.Lifetime(90 * time.Minute))}))
+	m.ok(m.config(kv.ConfigIn{CASRequired: new(false)}))
 	m.Reopen(t, nil)
 	conf, err = enginetest.Do(t.Context(), m.Rig, kv.ReadConfig, op.Nothing{})
 	m.ok(err)
@@ -516,7 +517,7 @@ func TestDamage(t *testing.T) {
 	for _, table := range []byte{'s', 'd', 'c'} {
 		r := newMount(t)
 		r.mustWrite("a", `{"x":1}`)
-		r.ok(r.config(kv.ConfigIn{MaxVersions: ptr(2)}))
+		r.ok(r.config(kv.ConfigIn{MaxVersions: new(2)}))
 		changes, err := r.Raw.Changes(t.Context(), 1)
 		r.ok(err)
 		r.ok(r.Raw.Update(t.Context(), storage.Locks{}, func(tx storage.Tx) error {
@@ -603,7 +604,7 @@ func TestLargest(t *testing.T) {
 	_, meta, err := m.read("a", 599)
 	m.wantFault(err, fault.Deleted, "")
 	wantSame(t, "destroyed", meta.Destroyed, true)
-	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", MaxVersions: ptr(3)}))
+	m.ok(m.setMetadata(kv.MetadataIn{Path: "a", MaxVersions: new(3)}))
 	m.mustWrite("a", `{}`)
 	got, err := m.metadata("a")
 	m.ok(err)
@@ -633,7 +634,7 @@ func TestDeepestPath(t *testing.T) {
 	}
 	m.ok(m.at(kv.DeleteMetadata, deep))
 	m.mustWrite(deep, `{}`)
-	m.ok(m.config(kv.ConfigIn{MaxVersions: ptr(0)}))
+	m.ok(m.config(kv.ConfigIn{MaxVersions: new(0)}))
 	for {
 		more, err := m.Instance.Drain(t.Context())
 		m.ok(err)
@@ -698,7 +699,7 @@ func TestUpsertVerbs(t *testing.T) {
 type source struct{ in kv.WriteIn }
 
 func (s source) Fill(in any) error {
-	*in.(*kv.WriteIn) = s.in //nolint:forcetypeassert // only Write is run with it
+	*in.(*kv.WriteIn) = s.in //nolint:errcheck // only this operation fills it
 	return nil
 }
 
@@ -706,7 +707,7 @@ func (source) Params() ([]op.Param, error) { return nil, nil }
 
 func TestOptionsAsSent(t *testing.T) {
 	for text, want := range map[string]*int{
-		`{}`: nil, `null`: nil, `{"cas":0}`: ptr(0), `{"cas":"3"}`: ptr(3), `{"other":1,"cas":2}`: ptr(2),
+		`{}`: nil, `null`: nil, `{"cas":0}`: new(0), `{"cas":"3"}`: new(3), `{"other":1,"cas":2}`: new(2),
 	} {
 		var o kv.Options
 		if err := o.UnmarshalJSON([]byte(text)); err != nil {

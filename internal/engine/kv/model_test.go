@@ -230,12 +230,12 @@ func TestAgainstReference(outer *testing.T) {
 			},
 			"metadata": func(t *rapid.T) {
 				p := path.Draw(t, "path")
-				in := kv.MetadataIn{Path: p, MaxVersions: ptr(rapid.IntRange(0, 4).Draw(t, "max"))}
+				in := kv.MetadataIn{Path: p, MaxVersions: new(rapid.IntRange(0, 4).Draw(t, "max"))}
 				s := ref.make(p, m.Clock.Now())
 				s.max = *in.MaxVersions
 				if rapid.Bool().Draw(t, "more") {
 					d := after.Draw(t, "after")
-					in.CASRequired, in.DeleteVersionAfter = ptr(rapid.Bool().Draw(t, "cas")), ptr(kv.Lifetime(d))
+					in.CASRequired, in.DeleteVersionAfter = new(rapid.Bool().Draw(t, "cas")), new(kv.Lifetime(d))
 					in.CustomMetadata = &wire.Map{"k": d.String()}
 					s.cas, s.after, s.custom = *in.CASRequired, d, *in.CustomMetadata
 				}
@@ -249,7 +249,7 @@ func TestAgainstReference(outer *testing.T) {
 			"config": func(t *rapid.T) {
 				ref.max, ref.cas = rapid.IntRange(0, 5).Draw(t, "max"), rapid.IntRange(0, 3).Draw(t, "cas") == 0
 				ref.after = rapid.SampledFrom([]time.Duration{-time.Second, 0, 2 * time.Hour}).Draw(t, "after")
-				want(m.config(kv.ConfigIn{MaxVersions: &ref.max, CASRequired: &ref.cas, DeleteVersionAfter: ptr(kv.Lifetime(ref.after))}), 0, false)
+				want(m.config(kv.ConfigIn{MaxVersions: &ref.max, CASRequired: &ref.cas, DeleteVersionAfter: new(kv.Lifetime(ref.after))}), 0, false)
 			},
 			"time":   func(*rapid.T) { m.Clock.Advance(time.Hour) },
 			"reopen": func(*rapid.T) { m.Reopen(m.t, nil) },

@@ -68,10 +68,10 @@ func (m *mounted) lifetime(object []byte) (time.Duration, error) {
 				continue
 			}
 			var d wire.Duration
-			if d.UnmarshalJSON(x.value) != nil {
-				return m.env.DefaultTTL, nil
+			if d.UnmarshalJSON(x.value) == nil {
+				return time.Duration(d), nil
 			}
-			return time.Duration(d), nil
+			return m.env.DefaultTTL, nil
 		}
 	}
 	return m.env.DefaultTTL, nil

@@ -181,8 +181,13 @@ func TestParts(t *testing.T) {
 		in   ListIn
 		want []name.Name
 	}{
-		{ListIn{}, list}, {ListIn{Limit: 2}, list[:2]}, {ListIn{After: "a"}, list[1:]}, {ListIn{After: "b", Limit: 1}, list[1:2]},
-		{ListIn{After: "e"}, list[3:]}, {ListIn{After: "z"}, list[3:]}, {ListIn{Limit: 9}, list},
+		{ListIn{}, list},
+		{ListIn{Limit: 2}, list[:2]},
+		{ListIn{After: "a"}, list[1:]},
+		{ListIn{After: "b", Limit: 1}, list[1:2]},
+		{ListIn{After: "e"}, list[3:]},
+		{ListIn{After: "z"}, list[3:]},
+		{ListIn{Limit: 9}, list},
 	} {
 		if got, err := part(c.in, engine.Limits{}.WithDefaults(), list); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("part(%+v) = %v, %v; want %v", c.in, got, err, c.want)
@@ -279,7 +284,7 @@ func TestRevokeOps(t *testing.T) {
 	dead := func(what string, texts ...secret.Text) {
 		t.Helper()
 		for i, text := range texts {
-			if _, err := s.Rig.Lookup(text); !fault.Is(err, fault.Unauthenticated) {
+			if _, err := s.Lookup(text); !fault.Is(err, fault.Unauthenticated) {
 				t.Errorf("%s: token %d is found: %v", what, i, err)
 			}
 		}
