@@ -133,7 +133,7 @@ func TestParseComplains(t *testing.T) {
 		"foreign sink":           {small + `audit "syslog" "x" {}`, `audit "syslog" is not offered`},
 		"foreign listener":       {small + `listener "quic" {}`, `listener "quic" is not offered`},
 		"unknown":                {small + "\nwhatever = 1", "r.hcl:8:1: unknown: whatever"},
-		"slip":                   {"listener \"tcp\" {\n  address = \"x\"\n}", "r.hcl:2:3: unknown: address; did you mean address?"},
+		"slip":                   {"listener \"tcp\" {\n  adddress = \"x\"\n}", "r.hcl:2:3: unknown: adddress; did you mean address?"},
 		"wrong kind":             {small + "\nui = \"maybe\"", "r.hcl:8:6: ui: want true or false"},
 		"duration":               {small + "\nmax_lease_ttl = \"long\"", "r.hcl:8:17: max_lease_ttl: want a duration"},
 		"size":                   {small + `limits { body = "1 XB" }`, "body: want a number of bytes"},
