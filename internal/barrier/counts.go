@@ -13,16 +13,16 @@ import (
 
 // How often each key has sealed is counted, so that it can be replaced long
 // before it wears out. A count that is kept is the end of a block that was
-// reserved: it is written when half of a block is used up and not at every
-// seal, so a crash makes a count too high by a block at most, and never too
-// low by more than what half a minute seals. Counts lie in the core space:
+// reserved: it is written with the first seal of a key, when half of a block is
+// used up, and not at every seal, so a crash makes a count too high by a block
+// at most. Counts lie in the core space:
 //
 //	scope "n", row "t":         format 1 | term 4 | count 8         seals of every space in the term
 //	scope "n", row space id 16: format 1 | generation 4 | count 8
 const (
 	countScope = "n"
 	termRow    = "t"
-	countBlock = 1 << 18
+	countBlock = 1 << 16
 )
 
 // counter counts the seals of one key.
@@ -83,7 +83,7 @@ func (c *counts) attach(id SpaceID, k *keys) {
 				x.n.Store(kept.n)
 				x.told = kept.n
 			}
-			x.mark.Store(x.n.Load() + countBlock/2)
+			x.mark.Store(x.n.Load() + 1) // its first seal reserves a block
 			of[number] = x
 		}
 		g.seals = x

@@ -35,8 +35,12 @@ import (
 // When a walk from the first row to the last has left nothing behind,
 // [Barrier.RetireSpace] destroys the older keys.
 
-// ErrTurning says that the key of a space is being turned already.
+// ErrTurning says that the key of a space is being turned already, or that
+// older terms are to be dropped before there are more.
 var ErrTurning = errors.New("barrier: the key is being turned already")
+
+// maxTerms is how many terms a keyring holds at most.
+const maxTerms = 64
 
 // freshRing makes the keyring in memory that of the store as r sees it. Taking
 // it from a transaction that is not kept does no harm: who seals under a term
@@ -122,13 +126,14 @@ func (b *Barrier) changeRing(ctx context.Context, change func(ring *keyring, pag
 	return b.raw.View(ctx, b.freshRing)
 }
 
-// TurnTerm adds a term to the keyring and returns its number. The rider in ctx
-// is carried by the transaction that does it.
+// TurnTerm adds a term to the keyring and returns its number. The error wraps
+// [ErrTurning] where too many are there that are to be dropped. The rider in
+// ctx is carried by the transaction that does it.
 func (b *Barrier) TurnTerm(ctx context.Context) (term int, err error) {
 	b.Encryptions() // what was sealed until then counts for the term before
 	err = b.changeRing(ctx, func(ring *keyring, pages *memory.Pages, now time.Time) error {
-		if len(ring.terms) == maxRingKeys {
-			return errors.New("the keyring is full: older terms are to be dropped first")
+		if len(ring.terms) >= maxTerms {
+			return ErrTurning
 		}
 		key := newSpaceKey(0, now)
 		defer clear(key.key)
@@ -161,8 +166,8 @@ func catalogOfSpaces(r storage.Reader, after string) (scopes []string, more bool
 }
 
 // RewrapRecords brings the keys of every space under the current term. It can
-// be ended at any point and called again.
-func (b *Barrier) RewrapRecords(ctx context.Context) error {
+// be ended at any point and called again. It returns how many it has changed.
+func (b *Barrier) RewrapRecords(ctx context.Context) (changed int, err error) {
 	for after, more := "", true; more; {
 		var scopes []string
 		err := b.raw.View(ctx, func(r storage.Reader) (err error) {
@@ -170,25 +175,29 @@ func (b *Barrier) RewrapRecords(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("listing the spaces: %w", err)
+			return changed, fmt.Errorf("listing the spaces: %w", err)
 		}
 		for _, scope := range scopes {
 			after = scope
-			if err := b.rewrapRecord(ctx, SpaceID([]byte(scope[len(keyTable):]))); err != nil {
-				return fmt.Errorf("bringing the keys of a space under the term: %w", err)
+			did, err := b.rewrapRecord(ctx, SpaceID([]byte(scope[len(keyTable):])))
+			if err != nil {
+				return changed, fmt.Errorf("bringing the keys of a space under the term: %w", err)
+			}
+			if did {
+				changed++
 			}
 		}
 	}
-	return nil
+	return changed, nil
 }
 
-func (b *Barrier) rewrapRecord(ctx context.Context, id SpaceID) error {
+func (b *Barrier) rewrapRecord(ctx context.Context, id SpaceID) (changed bool, err error) {
 	key := storage.Key{Scope: KeyScope(id), Row: keyRow}
 	current, err := b.recordTerm(ctx, id)
 	if err != nil || current {
-		return err
+		return false, err
 	}
-	return b.raw.Store.Update(ctx, storage.Locks{Own: []string{key.Scope}, Join: []string{keyringScope}}, func(tx storage.Tx) error {
+	return true, b.raw.Store.Update(ctx, storage.Locks{Own: []string{key.Scope}, Join: []string{keyringScope}}, func(tx storage.Tx) error {
 		record, err := tx.Get(key)
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil // dropped meanwhile

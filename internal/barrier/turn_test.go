@@ -58,7 +58,7 @@ func turnTerm(ctx context.Context, b *Barrier) error {
 	if _, err := b.TurnTerm(ctx); err != nil {
 		return err
 	}
-	if err := b.RewrapRecords(ctx); err != nil {
+	if _, err := b.RewrapRecords(ctx); err != nil {
 		return err
 	}
 	_, err := b.DropTerms(ctx)
@@ -331,6 +331,30 @@ func TestTurnUnderLoad(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+func TestTermsAreBounded(t *testing.T) {
+	b, _, _ := made(t)
+	for range maxTerms - 1 {
+		if _, err := b.TurnTerm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.TurnTerm(t.Context()); !errors.Is(err, ErrTurning) || b.Terms() != maxTerms {
+		t.Errorf("TurnTerm with %d terms = %v; want ErrTurning", b.Terms(), err)
+	}
+	if n, err := b.RewrapRecords(t.Context()); n != 2 || err != nil {
+		t.Errorf("RewrapRecords = %d, %v; want 2", n, err)
+	}
+	if n, err := b.RewrapRecords(t.Context()); n != 0 || err != nil {
+		t.Errorf("RewrapRecords again = %d, %v; want 0", n, err)
+	}
+	if err := turnTerm(t.Context(), b); !errors.Is(err, ErrTurning) {
+		t.Errorf("turning = %v", err)
+	}
+	if dropped, err := b.DropTerms(t.Context()); !dropped || err != nil || b.Terms() != 1 {
+		t.Errorf("DropTerms = %t, %v, %d left", dropped, err, b.Terms())
+	}
 }
 
 func TestCounts(t *testing.T) {

@@ -146,9 +146,13 @@ func New(c Config) *Keeper {
 }
 
 // TurnTerm begins a term of the keyring and returns its number. The keys of
-// spaces come under it in the background. The rider in ctx is carried.
+// spaces come under it in the background. The error is a fault of kind Invalid
+// where many terms wait for that. The rider in ctx is carried.
 func (k *Keeper) TurnTerm(ctx context.Context) (int, error) {
 	term, err := k.c.Barrier.TurnTerm(ctx)
+	if errors.Is(err, barrier.ErrTurning) {
+		return 0, fault.Wrap(fault.Invalid, err, "the keyring is being rotated already; try again in a moment")
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -254,70 +258,89 @@ func (k *Keeper) Tend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := k.tendTerm(ctx, p); err != nil {
+	touched, err := k.tendTerm(ctx, p)
+	if err != nil {
 		return err
 	}
 	spaces, err := k.c.Spaces(ctx)
 	if err != nil {
 		return fmt.Errorf("listing the spaces: %w", err)
 	}
-	var errs []error
+	var (
+		errs  []error
+		clean []turned
+	)
 	for _, s := range spaces { // one that fails does not keep the others from being turned
-		err := k.tendSpace(ctx, p, s)
+		done, changed, err := k.tendSpace(ctx, p, s)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		k.mu.Lock()
-		if delete(k.failed, s.ID); err != nil {
-			k.failed[s.ID] = "it is tried again in a minute; the server's log says why"
-		}
-		k.mu.Unlock()
-		if err != nil {
+		k.note(s, err)
+		switch {
+		case err != nil:
 			errs = append(errs, fmt.Errorf("turning the key of %s: %w", s.Name, err))
+		case done != nil:
+			clean, touched = append(clean, *done), touched || changed
 		}
 	}
-	return errors.Join(errs...)
+	// Who has read what was under an older key may still be opening it.
+	if touched && k.c.Grace > 0 {
+		if err := k.c.Clock.Wait(ctx, k.c.Clock.Now().Add(k.c.Grace)); err != nil {
+			return err
+		}
+	}
+	for _, t := range clean {
+		if err := k.retire(ctx, t); err != nil {
+			k.note(t.space, err)
+			errs = append(errs, fmt.Errorf("turning the key of %s: %w", t.space.Name, err))
+		}
+	}
+	return errors.Join(append(errs, k.dropTerms(ctx))...)
+}
+
+func (k *Keeper) note(s Space, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if delete(k.failed, s.ID); err != nil {
+		k.failed[s.ID] = "it is tried again in a minute; the server's log says why"
+	}
 }
 
 func (p Policy) due(since, now time.Time, age time.Duration, seals int64) bool {
 	return p.Enabled && (age > 0 && !since.IsZero() && !now.Before(since.Add(age)) || seals >= p.MaxOperations)
 }
 
-func (k *Keeper) tendTerm(ctx context.Context, p Policy) error {
+// tendTerm begins a term that is due, and brings the keys of spaces under the
+// current one. It reports whether there were some.
+func (k *Keeper) tendTerm(ctx context.Context, p Policy) (changed bool, err error) {
 	b := k.c.Barrier
-	term, since := b.Term()
-	if p.due(since, k.c.Clock.Now(), p.Interval, b.Encryptions()) {
+	if _, since := b.Term(); b.Terms() == 1 && p.due(since, k.c.Clock.Now(), p.Interval, b.Encryptions()) {
 		next, err := b.TurnTerm(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
-		term = next
 		if err := k.record(ctx, "keyring rotated", slog.Int("term", next)); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if b.Terms() == 1 {
+		return false, nil
+	}
+	n, err := b.RewrapRecords(ctx)
+	return n > 0, err
+}
+
+func (k *Keeper) dropTerms(ctx context.Context) error {
+	b := k.c.Barrier
+	if b.Terms() == 1 {
 		return nil
 	}
-	if err := b.RewrapRecords(ctx); err != nil {
-		return err
-	}
-	if err := k.grace(ctx); err != nil {
-		return err
-	}
+	term, _ := b.Term()
 	dropped, err := b.DropTerms(ctx)
 	if err != nil || !dropped {
 		return err
 	}
 	return k.record(ctx, "older keyring terms destroyed", slog.Int("term", term))
-}
-
-// grace waits until nobody reads what was there before.
-func (k *Keeper) grace(ctx context.Context) error {
-	if k.c.Grace < 0 {
-		return nil
-	}
-	return k.c.Clock.Wait(ctx, k.c.Clock.Now().Add(k.c.Grace))
 }
 
 func (k *Keeper) record(ctx context.Context, event string, attrs ...slog.Attr) error {
@@ -331,45 +354,59 @@ func (k *Keeper) record(ctx context.Context, event string, attrs ...slog.Attr) e
 	return nil
 }
 
-func (k *Keeper) tendSpace(ctx context.Context, p Policy, s Space) error {
+// turned is a space that has nothing under the keys before a generation.
+type turned struct {
+	space      Space
+	generation uint32
+	rows       int64
+}
+
+// tendSpace turns the key of a space that is due, and brings everything under
+// the current one. It returns nil where there is no older key to be destroyed,
+// and says whether it has changed anything.
+func (k *Keeper) tendSpace(ctx context.Context, p Policy, s Space) (done *turned, changed bool, err error) {
 	b := k.c.Barrier
 	gens, err := b.Generations(ctx, s.ID)
 	if errors.Is(err, barrier.ErrNoSpace) {
-		return nil // removed meanwhile
+		return nil, false, nil // removed meanwhile
 	}
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	last := gens[len(gens)-1]
 	if len(gens) == 1 {
 		if !p.due(last.Since, k.c.Clock.Now(), p.SpaceInterval, last.Seals) {
-			return nil
+			return nil, false, nil
 		}
 		if last.Number, err = b.TurnSpace(ctx, s.ID); err != nil {
-			return err
+			return nil, false, err
 		}
 		if err := k.record(ctx, "mount key rotated", slog.String("space", s.Name)); err != nil {
-			return err
+			return nil, false, err
 		}
 	}
-	err = k.finish(ctx, s, last.Number)
+	rows, changed, err := k.sweep(ctx, s, last.Number)
 	if errors.Is(err, barrier.ErrNoSpace) {
-		return k.forget(ctx, s.ID)
+		return nil, false, k.forget(ctx, s.ID)
 	}
-	return err
+	if err != nil {
+		return nil, false, err
+	}
+	return &turned{s, last.Number, rows}, changed, nil
 }
 
-// finish brings everything in a space under a generation, and destroys the keys before it.
-func (k *Keeper) finish(ctx context.Context, s Space, generation uint32) error {
+// sweep walks over a space until a walk has found nothing that is not under a
+// generation. It returns how many rows were brought under it, and whether some
+// were by this call.
+func (k *Keeper) sweep(ctx context.Context, s Space, generation uint32) (rows int64, touched bool, err error) {
 	p, err := k.progress(ctx, s.ID, generation)
 	if err != nil {
-		return err
+		return 0, false, err
 	}
-	touched := false
 	for {
 		to, changed, more, err := k.c.Barrier.Sweep(ctx, s.ID, p.place(), s.Keys)
 		if err != nil {
-			return err
+			return 0, false, err
 		}
 		touched = touched || changed > 0
 		p.Changed += int64(changed)
@@ -377,29 +414,31 @@ func (k *Keeper) finish(ctx context.Context, s Space, generation uint32) error {
 		p.Scope, p.Row = []byte(to.Scope), []byte(to.Row)
 		if !more {
 			if !p.Dirty {
-				break
+				return p.Changed, touched, nil
 			}
 			p = progress{Format: format, Generation: generation, Begun: p.Begun, Pass: p.Pass + 1, Changed: p.Changed}
 		}
 		if err := k.save(ctx, s.ID, p); err != nil {
-			return err
+			return 0, false, err
 		}
 		if err := k.pace(ctx, changed); err != nil {
-			return err
+			return 0, false, err
 		}
 	}
-	if touched {
-		if err := k.grace(ctx); err != nil {
-			return err
-		}
+}
+
+func (k *Keeper) retire(ctx context.Context, t turned) error {
+	err := k.c.Barrier.RetireSpace(ctx, t.space.ID, t.generation)
+	if errors.Is(err, barrier.ErrNoSpace) {
+		return k.forget(ctx, t.space.ID)
 	}
-	if err := k.c.Barrier.RetireSpace(ctx, s.ID, generation); err != nil {
+	if err != nil {
 		return err
 	}
-	if err := k.forget(ctx, s.ID); err != nil {
+	if err := k.forget(ctx, t.space.ID); err != nil {
 		return err
 	}
-	return k.record(ctx, "older mount key destroyed", slog.String("space", s.Name), slog.Int64("rows", p.Changed))
+	return k.record(ctx, "older mount key destroyed", slog.String("space", t.space.Name), slog.Int64("rows", t.rows))
 }
 
 // pace keeps to the rate.

@@ -103,6 +103,11 @@ func (w *world) load(r *rand.Rand, while time.Duration) {
 			}
 		})
 	}
+	turner := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+	all.Go(func() {
+		for w.turnKeys(turner) {
+		}
+	})
 	for range racers {
 		all.Go(func() {
 			for {
