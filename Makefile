@@ -3,7 +3,7 @@
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X rotunda.dev/rotunda/internal/server.version=$(VERSION)"
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X rotunda.dev/rotunda/internal/cli.built=$(VERSION)"
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 

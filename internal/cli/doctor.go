@@ -274,9 +274,25 @@ type build struct {
 	Arch     string `json:"arch"`
 }
 
+// built is the version that whoever builds the program gives it; without it the
+// program takes what the toolchain knows.
+var built string
+
+// Version returns the version of this build.
+func Version() string { return version().Version }
+
+// BuildDate returns the date of the commit that this build is of, in RFC 3339;
+// empty where the build does not know it.
+func BuildDate() string { return version().Date }
+
 // version returns what the build itself knows.
-func version() build {
-	b := build{Version: "0.0.0-dev"}
+func version() (b build) {
+	defer func() {
+		if built != "" {
+			b.Version = built
+		}
+	}()
+	b = build{Version: "0.0.0-dev"}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

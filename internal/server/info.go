@@ -3,16 +3,13 @@ package server
 import (
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"time"
 
+	"rotunda.dev/rotunda/internal/cli"
 	"rotunda.dev/rotunda/internal/engine/system"
 	"rotunda.dev/rotunda/internal/mount"
 )
-
-// version is set by the build; a build without it takes the module's.
-var version string
 
 // usualCompat is the version of the Vault API that clients are told unless the
 // configuration says another.
@@ -20,34 +17,12 @@ const usualCompat = "1.19.0"
 
 var defaultTTL = mount.TTL{Default: 768 * time.Hour, Max: 768 * time.Hour}
 
-// Version returns the version of this build.
-func Version() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "0.0.0-dev"
-}
-
-func buildDate() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.time" {
-				return s.Value
-			}
-		}
-	}
-	return ""
-}
-
 func infoOf(cluster, apiAddr, compat string) system.Info {
 	if compat == "" {
 		compat = usualCompat
 	}
 	return system.Info{
-		Version: Version(), CompatVersion: compat, BuildDate: buildDate(), ClusterName: cluster, APIAddr: apiAddr, StorageType: "bolt",
+		Version: cli.Version(), CompatVersion: compat, BuildDate: cli.BuildDate(), ClusterName: cluster, APIAddr: apiAddr, StorageType: "bolt",
 	}
 }
 
