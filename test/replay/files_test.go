@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -349,19 +351,23 @@ func TestX003RowsCannotBeSwapped(t *testing.T) {
 	if n := honest(t, r, r.Data, values, "untouched"); n > 0 {
 		t.Fatalf("%d refusals by an untouched store", n)
 	}
-	refusals := 0
-	for i, p := range pairs[:min(len(pairs), 12)] {
-		data := filepath.Join(dir, fmt.Sprint(i))
-		copyTree(t, data, r.Data)
-		rows(t, data, func(b *bbolt.Bucket) {
-			x, y := bytes.Clone(b.Get(p.a)), bytes.Clone(b.Get(p.b))
-			if err := errorsOf(b.Put(p.a, resum(p.a, y)), b.Put(p.b, resum(p.b, x))); err != nil {
-				t.Fatal(err)
-			}
+	var all []func()
+	var refusals atomic.Int64
+	for i, p := range pairs[:min(len(pairs), 16)] {
+		all = append(all, func() {
+			data := filepath.Join(dir, fmt.Sprint(i))
+			copyTree(t, data, r.Data)
+			rows(t, data, func(b *bbolt.Bucket) {
+				x, y := bytes.Clone(b.Get(p.a)), bytes.Clone(b.Get(p.b))
+				if err := errors.Join(b.Put(p.a, resum(p.a, y)), b.Put(p.b, resum(p.b, x))); err != nil {
+					t.Error(err)
+				}
+			})
+			refusals.Add(int64(honest(t, r, data, values, fmt.Sprintf("rows %x and %x", p.a, p.b))))
 		})
-		refusals += honest(t, r, data, values, fmt.Sprintf("rows %x and %x", p.a, p.b))
 	}
-	if refusals == 0 {
+	eachOf(all)
+	if refusals.Load() == 0 {
 		t.Error("no swap was noticed")
 	}
 	if leaks(r.Log()) {
@@ -397,34 +403,30 @@ func TestH095DamagedFiles(t *testing.T) {
 		}
 		return data
 	}
-	refusals, n := 0, 0
+	var all []func() // each on a copy of its own
+	var refusals, noticed atomic.Int64
 	const tries = 20
 	for i := range tries {
 		at := used * i / tries
 		if i < 8 {
 			at = 4096*(i%2) + 16 + i*4 // the pages that say where all else is
 		}
-		data := damage(n, store, func(b []byte) []byte { b[at] ^= byte(1 + i%255); return b })
-		n++
-		refusals += honest(t, r, data, values, fmt.Sprintf("byte %d of the store", at))
-		_ = os.RemoveAll(data)
+		all = append(all, func() {
+			data := damage(i, store, func(b []byte) []byte { b[at] ^= byte(1 + i%255); return b })
+			refusals.Add(int64(honest(t, r, data, values, fmt.Sprintf("byte %d of the store", at))))
+		})
 	}
-	for _, size := range []int{1, 4096, used / 2, used - 1} {
-		data := damage(n, store, func(b []byte) []byte { return b[:size] })
-		n++
-		refusals += honest(t, r, data, values, fmt.Sprintf("the store cut off at %d", size))
-		_ = os.RemoveAll(data)
+	for i, size := range []int{1, 4096, used / 2, used - 1} {
+		all = append(all, func() {
+			data := damage(100+i, store, func(b []byte) []byte { return b[:size] })
+			refusals.Add(int64(honest(t, r, data, values, fmt.Sprintf("the store cut off at %d", size))))
+		})
 	}
-	if refusals == 0 {
-		t.Error("no damage of the store was noticed")
-	}
-
 	segments, err := filepath.Glob(filepath.Join(r.Data, "audit", "*"))
 	if err != nil || len(segments) == 0 {
 		t.Fatalf("segments: %v, %v", segments, err)
 	}
-	noticed := 0
-	for _, segment := range segments {
+	for s, segment := range segments {
 		rel, err := filepath.Rel(r.Data, segment)
 		if err != nil {
 			t.Fatal(err)
@@ -438,15 +440,37 @@ func TestH095DamagedFiles(t *testing.T) {
 			if i < 3 {
 				at = min(i*9, int(info.Size())-1)
 			}
-			data := damage(n, rel, func(b []byte) []byte { b[at] ^= 0xff; return b })
-			n++
-			noticed += examined(t, r, data, fmt.Sprintf("byte %d of %s", at, rel))
-			_ = os.RemoveAll(data)
+			all = append(all, func() {
+				data := damage(1000+100*s+i, rel, func(b []byte) []byte { b[at] ^= 0xff; return b })
+				noticed.Add(int64(examined(t, r, data, fmt.Sprintf("byte %d of %s", at, rel))))
+			})
 		}
 	}
-	if noticed == 0 {
+	eachOf(all)
+	if refusals.Load() == 0 {
+		t.Error("no damage of the store was noticed")
+	}
+	if noticed.Load() == 0 {
 		t.Error("no damage of the journal was noticed")
 	}
+}
+
+// eachOf runs all, a few at once: they wait for the disk more than they work.
+func eachOf(all []func()) {
+	var wg sync.WaitGroup
+	next := make(chan func())
+	for range 6 {
+		wg.Go(func() {
+			for fn := range next {
+				fn()
+			}
+		})
+	}
+	for _, fn := range all {
+		next <- fn
+	}
+	close(next)
+	wg.Wait()
 }
 
 // examined opens a journal that was damaged; whether it says so is returned.

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 )
 
@@ -14,5 +13,3 @@ func resum(key, v []byte) []byte {
 	out := append([]byte{}, value...)
 	return binary.BigEndian.AppendUint32(out, crc32.Update(crc32.Checksum(key, table), table, value))
 }
-
-func errorsOf(errs ...error) error { return errors.Join(errs...) }
