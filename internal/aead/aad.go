@@ -27,6 +27,8 @@ const (
 	FieldTerm       Field = 10 // of the key-encrypting key
 	FieldBinding    Field = 11 // of a seal
 	FieldSlot       Field = 12 // parameters of a seal slot
+	FieldFile       Field = 13 // digest of a file's header
+	FieldNumber     Field = 14 // of a part of a file
 )
 
 // For begins an AAD of a message whose use is said in words.

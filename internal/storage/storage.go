@@ -159,6 +159,17 @@ type Catalog interface {
 	Scopes(prefix string, size int, after string, limit int) (scopes []string, more bool, err error)
 }
 
+// Whole is a Store that hands over all that it keeps, for a backup.
+type Whole interface {
+	Store
+
+	// Whole calls fn with one snapshot, as View does, and with each, which
+	// calls its argument with every row of that snapshot: in the order of the
+	// lengths of scopes, then of scopes, then of rows. A value is valid until the
+	// next call. Each is not bound to [MaxView]; the Reader is.
+	Whole(ctx context.Context, fn func(r Reader, each func(func(Key, []byte) error) error) error) error
+}
+
 // Tx is a Reader that reads its own writes. Errors of writes appear when Update returns.
 type Tx interface {
 	Reader
