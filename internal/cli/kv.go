@@ -321,7 +321,7 @@ func (a *app) kvVersions(verb string) *cobra.Command {
 			return err
 		}
 		a.warn(resp)
-		a.note("Success! Data %s at: %s", map[string]string{"delete": "deleted (if it existed)", "undelete": "written to", "destroy": "destroyed"}[verb], show.Clean(m.at(verb, rel)))
+		a.note("Success! Data %s: %s", map[string]string{"delete": "deleted (if it existed) at", "undelete": "written to", "destroy": "destroyed at"}[verb], show.Clean(m.at(verb, rel)))
 		return nil
 	})
 	return a.kvFlag(c, &mount)
