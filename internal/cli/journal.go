@@ -17,6 +17,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/cli/api"
 	"rotunda.dev/rotunda/internal/cli/show"
+	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/wire"
 )
 
@@ -26,8 +27,9 @@ func duration(s string) (time.Duration, error) {
 }
 
 func (a *app) auditCommand() *cobra.Command {
-	return group("audit", "Who did what: tail, search, verify, and where it is sent",
-		a.auditRead("tail"), a.auditRead("search"), a.auditVerify(), a.auditList(), a.auditEnable(), a.auditDisable())
+	return group("audit", "Who did what: tail, search, verify, prove, and where it is sent",
+		a.auditRead("tail"), a.auditRead("search"), a.auditVerify(), a.auditKey(), a.auditCheckpoint(), a.auditProve(), a.auditConsistency(),
+		a.auditCheckProof(), a.auditList(), a.auditEnable(), a.auditDisable())
 }
 
 // auditFlags are what audit tail and audit search take.
@@ -35,7 +37,7 @@ type auditFlags struct {
 	data, config, since, until        string
 	actor, op, path, outcome, request string
 	last                              int
-	follow                            bool
+	follow, value                     bool
 }
 
 func (f *auditFlags) define(c *cobra.Command, verb string) {
@@ -52,6 +54,9 @@ func (f *auditFlags) define(c *cobra.Command, verb string) {
 	if verb == "tail" {
 		last = 20
 		fl.BoolVar(&f.follow, "follow", false, "go on as more comes")
+	}
+	if verb == "search" {
+		fl.BoolVar(&f.value, "value", false, "only where a value was sent or answered, which you are asked for, or which is read from standard input")
 	}
 	fl.IntVar(&f.last, "last", last, "only the newest so many; 0 is all")
 }
@@ -104,6 +109,11 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 			return err
 		}
 		ctx := cmd.Context()
+		if f.value {
+			if q.Value, err = a.searched(cmd); err != nil {
+				return err
+			}
+		}
 		if f.offline() {
 			if a.Server.AuditSearch == nil {
 				return errNoServer
@@ -120,6 +130,11 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 		if err != nil {
 			return err
 		}
+		if f.value {
+			if q.Hash, err = a.hashed(ctx, cl, q.Value); err != nil {
+				return err
+			}
+		}
 		if err := a.searchOnline(ctx, cl, q, out.add); err != nil {
 			return err
 		}
@@ -129,6 +144,21 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 		return out.end()
 	}
 	return c
+}
+
+// hashOp is the operation that hashes a value as the journal does.
+const hashOp = "system.audit-hash"
+
+// searched returns the value that a search is for.
+func (a *app) searched(cmd *cobra.Command) (secret.Text, error) {
+	if a.canAsk() {
+		return a.ask("the value to look for")
+	}
+	s, err := a.valueFrom(cmd, "", []string{"-"}, false)
+	if err == nil && s == "" {
+		err = usageError{errors.New("--value needs a value on standard input"), cmd.CommandPath()}
+	}
+	return secret.New(s), err
 }
 
 // searchOnline asks the server for records, page by page. With q.Last it is the
@@ -188,7 +218,7 @@ func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirs
 // searchFor returns the question for a page.
 func searchFor(q AuditQuery, oldestFirst bool, after uint64, limit int) url.Values {
 	v := url.Values{"limit": {strconv.Itoa(limit)}}
-	for k, s := range map[string]string{"actor": q.Actor, "op": q.Op, "path": strings.TrimSuffix(q.Path, "*"), "outcome": q.Outcome, "request_id": q.Request} {
+	for k, s := range map[string]string{"actor": q.Actor, "op": q.Op, "path": strings.TrimSuffix(q.Path, "*"), "outcome": q.Outcome, "request_id": q.Request, "hash": q.Hash} {
 		if s != "" {
 			v.Set(k, s)
 		}
@@ -211,6 +241,9 @@ func searchFor(q AuditQuery, oldestFirst bool, after uint64, limit int) url.Valu
 // matches reports whether r is at the path that q asks for. The server takes
 // every path for the beginning of one.
 func (q AuditQuery) matches(r jsontext.Value) bool {
+	if op, _ := show.Field(r, "op"); q.Hash != "" && q.Op == "" && show.Text(op) == hashOp {
+		return false // the question for the hash itself
+	}
 	if q.Path == "" || strings.HasSuffix(q.Path, "*") {
 		return true
 	}
@@ -370,13 +403,38 @@ func (r *records) end() error {
 
 func (a *app) auditVerify() *cobra.Command {
 	var f auditFlags
+	var cf copyFlags
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that the audit journal is whole", Args: atMost(0),
-		Long: "Check that the audit journal is whole: that no record is missing, changed or out\nof order. Exit code 0: it is. 2: it is not.",
+		Long: `Check that the audit journal is whole: that no record is missing, changed or out
+of order, and that the records are those of every checkpoint that was signed. Exit
+code 0: it is. 2: it is not.
+
+With --audit-dir it is a copy of the directory, of any node, and nothing is believed
+but the public key and the checkpoints that are given. Copy the files called
+checkpoint* before the others, or from a node that is stopped. A journal that was
+put back as a whole to what it was before is found with a checkpoint that was kept
+elsewhere, and with nothing else.`,
+		Example: "  rotunda audit verify\n  rotunda audit verify --audit-dir ./audit --key journal.pub --checkpoint yesterday.checkpoint",
 	}
 	f.place(c)
+	cf.define(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		var report AuditReport
+		var err error
+		switch {
+		case cf.dir != "" && f.offline():
+			return usageError{errors.New("--audit-dir is a copy, without --data or --config"), cmd.CommandPath()}
+		case cf.dir != "" && cf.key == "":
+			return usageError{errors.New("--audit-dir needs --key: the journal's public key, or a file that has it"), cmd.CommandPath()}
+		case cf.dir == "" && (cf.key != "" || len(cf.checkpoints) > 0):
+			return usageError{errors.New("--key and --checkpoint are for a copy: --audit-dir is missing"), cmd.CommandPath()}
+		case cf.dir != "":
+			if report, err = a.verifyCopy(cmd.Context(), cf); err != nil {
+				return err
+			}
+			return a.printReport(report)
+		}
 		if f.offline() {
 			if a.Server.AuditVerify == nil {
 				return errNoServer
@@ -400,7 +458,14 @@ func (a *app) auditVerify() *cobra.Command {
 			var data struct {
 				Records  uint64 `json:"records"`
 				Segments int    `json:"segments"`
-				Damage   *struct {
+				Last     uint64 `json:"last_sequence"`
+				Signed   struct {
+					Checkpoints int    `json:"checkpoints"`
+					Last        uint64 `json:"last_sequence"`
+					Time        string `json:"time"`
+					Stale       int    `json:"stale_tiles"`
+				} `json:"signed"`
+				Damage *struct {
 					Segment string `json:"segment"`
 					Offset  int64  `json:"offset"`
 					Seq     uint64 `json:"sequence"`
@@ -410,7 +475,11 @@ func (a *app) auditVerify() *cobra.Command {
 			if err := json.Unmarshal(resp.Data, &data); err != nil {
 				return fmt.Errorf("reading the report: %w", err)
 			}
-			report = AuditReport{Records: data.Records, Segments: data.Segments}
+			report = AuditReport{
+				Records: data.Records, Segments: data.Segments, Last: data.Last,
+				Checkpoints: data.Signed.Checkpoints, Signed: data.Signed.Last, Stale: data.Signed.Stale,
+			}
+			report.SignedAt, _ = time.Parse(time.RFC3339Nano, data.Signed.Time) // none of a server that signs nothing
 			if d := data.Damage; d != nil {
 				report.Problems = []string{fmt.Sprintf("segment %s, byte %d, record %d: %s", d.Segment, d.Offset, d.Seq, d.What)}
 			}
@@ -426,9 +495,20 @@ func (a *app) printReport(r AuditReport) error {
 		problems = []string{}
 	}
 	doc := document().set("whole", len(problems) == 0).set("records", r.Records).set("segments", r.Segments).set("problems", problems)
+	if r.Checkpoints > 0 {
+		doc.set("checkpoints", r.Checkpoints).set("signed_last", r.Signed).set("signed_at", r.SignedAt.UTC().Format(time.RFC3339Nano)).set("last", r.Last).set("stale_tiles", r.Stale)
+	}
 	err := a.print(view{doc: doc.json(), people: func(w io.Writer) error {
 		if len(problems) == 0 {
 			_, err := fmt.Fprintf(w, "whole: %d records in %d segments\n", r.Records, r.Segments)
+			if r.Checkpoints > 0 {
+				_, e := fmt.Fprintf(w, "signed: up to record %d, by %d checkpoints, the last at %s\n", r.Signed, r.Checkpoints, r.SignedAt.UTC().Format(time.RFC3339))
+				err = errors.Join(err, e)
+			}
+			if r.Checkpoints > 0 && r.Last > r.Signed {
+				_, e := fmt.Fprintf(w, "not signed yet: records %d to %d\n", r.Signed+1, r.Last)
+				err = errors.Join(err, e)
+			}
 			return err
 		}
 		_, err := fmt.Fprintf(w, "NOT whole: %d records in %d segments\n", r.Records, r.Segments)

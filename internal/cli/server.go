@@ -33,6 +33,13 @@ type Server struct {
 	// AuditVerify checks the whole journal of a stopped node.
 	AuditVerify func(ctx context.Context, q AuditQuery) (AuditReport, error)
 
+	// AuditKey returns the public key of a stopped node's journal.
+	AuditKey func(ctx context.Context, q AuditQuery) (string, error)
+
+	// AuditProve returns the proof, as JSON, that a stopped node's journal has
+	// the record with the given id or sequence.
+	AuditProve func(ctx context.Context, q AuditQuery, record string) (jsontext.Value, error)
+
 	// Doctor looks at a data directory and what belongs to it, running or not.
 	Doctor func(ctx context.Context, data, config string) []Finding
 
@@ -84,20 +91,29 @@ type AuditQuery struct {
 	File   string // path of the server's configuration, where Data is not from `up`
 
 	Since, Until time.Time
-	Actor        string // display name, entity id, accessor or token hash
-	Op           string // "kv.get"
-	Path         string // a path, or a prefix that ends in '*'
-	Outcome      string // "ok" or the kind of a fault
-	Request      string // request id
-	After        uint64 // only records with a greater sequence number
-	Last         int    // only the newest so many; 0 is all
+	Actor        string      // display name, entity id, accessor or token hash
+	Op           string      // "kv.get"
+	Path         string      // a path, or a prefix that ends in '*'
+	Outcome      string      // "ok" or the kind of a fault
+	Request      string      // request id
+	Hash         string      // keyed hash of a value that is in the request or the answer
+	Value        secret.Text // likewise, the value itself; for a stopped node
+	After        uint64      // only records with a greater sequence number
+	Last         int         // only the newest so many; 0 is all
 }
 
 // AuditReport is what verifying a journal found.
 type AuditReport struct {
 	Records  uint64
 	Segments int
+	Last     uint64   // sequence of the last record
 	Problems []string // empty where the journal is whole
+
+	// What checkpoints vouch for, where they were looked at.
+	Checkpoints int       // that were verified
+	Signed      uint64    // sequence of the last record that one has
+	SignedAt    time.Time // when the last was signed
+	Stale       int       // files of the tree that are missing or damaged; the node makes them anew
 }
 
 // Finding is one result of `rotunda doctor`.

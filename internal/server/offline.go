@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"rotunda.dev/rotunda/internal/audit"
@@ -24,7 +26,8 @@ import (
 // CLI returns the server's half of the command line.
 func CLI() cli.Server {
 	return cli.Server{
-		Up: up, Serve: serve, Recover: recoverOwner, AuditSearch: auditSearch, AuditVerify: auditVerify, Doctor: doctor,
+		Up: up, Serve: serve, Recover: recoverOwner, AuditSearch: auditSearch, AuditVerify: auditVerify,
+		AuditKey: auditKey, AuditProve: auditProve, Doctor: doctor,
 		More: []cli.Command{benchCommand},
 	}
 }
@@ -115,6 +118,9 @@ func auditSearch(ctx context.Context, q cli.AuditQuery, emit func(jsontext.Value
 			Actor: q.Actor, Path: path, Op: q.Op, Outcome: q.Outcome, RequestID: q.Request, From: q.Since, To: q.Until,
 			OldestFirst: q.Last == 0, After: q.After, Limit: q.Last,
 		}
+		if !q.Value.Empty() {
+			f.Value = audit.NewHasher(func(parts ...[]byte) [32]byte { return b.MAC(barrier.ForAudit, parts...) }).Hash(q.Value.Reveal())
+		}
 		if !f.OldestFirst {
 			f.After = 0
 		}
@@ -147,9 +153,11 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 		return cli.AuditReport{}, err
 	}
 	var key secret.Bytes
-	err = c.unsealed(ctx, func(b *barrier.Barrier) error {
+	var trust audit.Trust
+	err = c.unsealed(ctx, func(b *barrier.Barrier) (err error) {
 		key = b.AuditKey()
-		return nil
+		trust.Key, err = c.publicKey(ctx, b)
+		return err
 	})
 	if errors.Is(err, storage.ErrInUse) {
 		return cli.AuditReport{}, err
@@ -159,12 +167,74 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 	if err != nil {
 		return cli.AuditReport{}, fmt.Errorf("opening the audit journal: %w", err)
 	}
-	found, err := r.Verify(ctx, nil)
-	out := cli.AuditReport{Records: found.Records, Segments: found.Segments}
+	found, err := r.VerifySigned(ctx, trust, nil)
+	out := cli.ReportOf(found)
 	if errors.Is(err, audit.ErrCorrupt) {
 		out.Problems, err = append(out.Problems, err.Error()), nil
 	}
 	return out, errors.Join(err, r.Close())
+}
+
+// publicKey returns the key that verifies the journal's checkpoints.
+func (c Config) publicKey(ctx context.Context, b *barrier.Barrier) (_ *audit.Key, err error) {
+	r, err := audit.OpenReader(c.auditDir(), secret.Bytes{})
+	if err != nil {
+		return nil, fmt.Errorf("opening the audit journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	id, err := r.JournalID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seed := b.Derive(checkpointKey)
+	defer seed.Wipe()
+	return audit.PublicKey(seed, b.ClusterID(), id)
+}
+
+// auditKey returns the public key of a stopped node's journal.
+func auditKey(ctx context.Context, q cli.AuditQuery) (text string, err error) {
+	c, err := stopped(q.Data, q.Config, q.File)
+	if err != nil {
+		return "", err
+	}
+	err = c.unsealed(ctx, func(b *barrier.Barrier) error {
+		key, err := c.publicKey(ctx, b)
+		if err == nil {
+			text = key.String()
+		}
+		return err
+	})
+	return text, err
+}
+
+// auditProve proves that a stopped node's journal has a record.
+func auditProve(ctx context.Context, q cli.AuditQuery, record string) (proof jsontext.Value, err error) {
+	c, err := stopped(q.Data, q.Config, q.File)
+	if err != nil {
+		return nil, err
+	}
+	err = c.unsealed(ctx, func(b *barrier.Barrier) (err error) {
+		key := b.AuditKey()
+		defer key.Wipe()
+		r, err := audit.OpenReader(c.auditDir(), key)
+		if err != nil {
+			return fmt.Errorf("opening the audit journal: %w", err)
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
+		seq, err := strconv.ParseUint(record, 10, 64)
+		if err != nil || len(record) == 32 {
+			if seq, err = r.Find(ctx, record); err != nil {
+				return err
+			}
+		}
+		p, err := r.Prove(ctx, seq)
+		if err != nil {
+			return err
+		}
+		proof, err = json.Marshal(p)
+		return err
+	})
+	return proof, err
 }
 
 // recoverOwner makes an owner's token for a stopped node of `up`.
