@@ -326,6 +326,7 @@ func (a *app) newRecords() (*records, error) {
 type recordLine struct {
 	Time    string `json:"time"`
 	Op      string `json:"op"`
+	Event   string `json:"event"`
 	Path    string `json:"path"`
 	Outcome string `json:"outcome"`
 	Rule    string `json:"rule"`
@@ -368,7 +369,7 @@ func (r *records) add(rec jsontext.Value) error {
 	if err := json.Unmarshal(rec, &l); err != nil {
 		return fmt.Errorf("reading a record: %w", err)
 	}
-	r.table.Add(r.a.when(l.Time), first(l.Actor.DisplayName, l.Actor.Accessor, "-"), first(l.Op, l.Kind), l.Path, l.Outcome, l.Remote)
+	r.table.Add(r.a.when(l.Time), first(l.Actor.DisplayName, l.Actor.Accessor, "-"), first(l.Op, l.Event, l.Kind), l.Path, l.Outcome, l.Remote)
 	return nil
 }
 
