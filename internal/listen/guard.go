@@ -39,7 +39,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			w.Header().Set("Connection", "close")
 		}
 		if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-			body := &patient{ReadCloser: r.Body, control: control, began: began, limits: &s.limits}
+			body := &patient{ReadCloser: r.Body, control: control, began: began, limits: &s.limits, waits: r.Header.Get("Expect") != ""}
 			r.Body = body
 			defer body.settle()
 		}
@@ -78,12 +78,14 @@ type patient struct {
 	began   time.Time
 	limits  *Limits
 	read    int64
+	waits   bool // the client sends nothing before it is told to go on
 	set     bool // a deadline
 	ended   bool
 }
 
 // Read implements io.Reader.
 func (p *patient) Read(b []byte) (int, error) {
+	p.waits = false
 	due := p.limits.BodyGrace + time.Duration(float64(p.read)/float64(p.limits.BodyRate)*float64(time.Second))
 	if err := p.control.SetReadDeadline(p.began.Add(min(due, p.limits.BodyRead))); err == nil {
 		p.set = true
@@ -102,6 +104,10 @@ func (p *patient) Read(b []byte) (int, error) {
 // after that itself.
 func (p *patient) settle() {
 	if !p.ended {
-		_ = p.control.SetReadDeadline(now().Add(min(p.limits.BodyGrace, time.Second))) // as above
+		patience := min(p.limits.BodyGrace, time.Second)
+		if p.waits {
+			patience = 0 // it was not told, so nothing comes
+		}
+		_ = p.control.SetReadDeadline(now().Add(patience)) // as above
 	}
 }
