@@ -125,7 +125,8 @@ func (a *app) operatorCommand() *cobra.Command {
 		Use: "key-status", Short: "Print the age and use of the encryption key", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.keyStatus(cmd) },
 	}
-	return group("operator", "Care for a server: init, unseal, seal, keys, recovery", a.operatorInit(), a.operatorUnseal(), seal, status, keyStatus, a.operatorRecover())
+	all := []*cobra.Command{a.operatorInit(), a.operatorUnseal(), seal, status, keyStatus}
+	return group("operator", "Care for a server: init, unseal, seal, keys, recovery", append(append(all, a.keyCommands()...), a.operatorRecover())...)
 }
 
 func (a *app) keyStatus(cmd *cobra.Command) error {
