@@ -29,6 +29,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/engine/system"
@@ -393,8 +394,14 @@ func (r *Rig) Mark() storage.Mark {
 // journal. They come with writes and go later.
 const outboxTable = "\x02"
 
+// countsTable is the core's table of how often keys have been used, which are
+// counted in blocks that are reserved in the background.
+var countsTable = "n" + string(core[:])
+
+var core = barrier.Core
+
 // Changed returns the scopes that were written to since a mark, but for those
-// of records on their way to the journal.
+// of records on their way to the journal and of counts of keys.
 func (r *Rig) Changed(since storage.Mark) []string {
 	r.t.Helper()
 	c, err := r.Node.Store().Changes(r.t.Context(), since)
@@ -406,7 +413,7 @@ func (r *Rig) Changed(since storage.Mark) []string {
 	}
 	var changed []string
 	for _, s := range c.Scopes {
-		if !strings.HasPrefix(s, outboxTable) {
+		if !strings.HasPrefix(s, outboxTable) && !strings.HasPrefix(s, countsTable) {
 			changed = append(changed, fmt.Sprintf("%q", s))
 		}
 	}
