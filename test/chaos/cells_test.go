@@ -410,6 +410,12 @@ func (t ticket) observe(n *node) (string, error) {
 			if a.text("data.meta.owner") != x.id {
 				return "", unexpected("looking up "+x.id, a)
 			}
+			if x.uses == 0 { // it has no bound, or its last use was taken and it is not cleaned up: then it is good for nothing
+				if a, err = n.do(x.id, http.MethodGet, "auth/token/lookup-self", nil); err != nil {
+					return "", err
+				}
+				x.revoked = a.status == http.StatusForbidden
+			}
 		case a.status == http.StatusForbidden || a.status == http.StatusNotFound:
 			x.revoked = true
 		default:

@@ -271,7 +271,7 @@ func TestKill(t *testing.T) {
 	w := newWorld(t)
 	var starts []time.Duration
 	for cycle := range cycles {
-		while := time.Duration(20+r.IntN(480)) * time.Millisecond
+		while := time.Duration(10+r.IntN(320)) * time.Millisecond
 		w.load(r, while)
 		wrong := w.offline()
 		if r.IntN(4) == 0 {
