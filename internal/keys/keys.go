@@ -374,6 +374,9 @@ func (k *Keeper) tendSpace(ctx context.Context, p Policy, s Space) (done *turned
 		return nil, false, err
 	}
 	last := gens[len(gens)-1]
+	if last.Since.IsZero() { // not kept by the version that made it: not older than the term
+		_, last.Since = b.Term()
+	}
 	if len(gens) == 1 {
 		if !p.due(last.Since, k.c.Clock.Now(), p.SpaceInterval, last.Seals) {
 			return nil, false, nil
@@ -441,12 +444,15 @@ func (k *Keeper) retire(ctx context.Context, t turned) error {
 	return k.record(ctx, "older mount key destroyed", slog.String("space", t.space.Name), slog.Int64("rows", t.rows))
 }
 
+// breath is the pause between two looks at many rows: it leaves the processor to requests.
+const breath = 10 * time.Millisecond
+
 // pace keeps to the rate.
 func (k *Keeper) pace(ctx context.Context, rows int) error {
 	if k.c.Grace < 0 {
 		return ctx.Err()
 	}
-	return k.c.Clock.Wait(ctx, k.c.Clock.Now().Add(time.Duration(rows)*time.Second/time.Duration(k.c.Rate)))
+	return k.c.Clock.Wait(ctx, k.c.Clock.Now().Add(breath+time.Duration(rows)*time.Second/time.Duration(k.c.Rate)))
 }
 
 // progress is how far a walk over a space has come. It is a help only: a walk
