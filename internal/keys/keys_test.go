@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -270,6 +271,84 @@ func TestRun(t *testing.T) {
 		t.Errorf("Run = %v", err)
 	}
 	s.check(t, b)
+}
+
+// TestDestroyBesideATurn destroys versions and whole secrets while the key of
+// their space is turned: all of it stays destroyed, and the rest can be read.
+func TestDestroyBesideATurn(t *testing.T) {
+	s := made(t)
+	k, b, err := s.keeper(t, s.raw, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	space, err := b.Space(t.Context(), s.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vault := safe.New(space)
+	change := func(i int, fn func(tx storage.Tx, x *safe.Secret) error) {
+		t.Helper()
+		err := space.Update(t.Context(), storage.Locks{Own: []string{safe.Scope(path(i))}}, func(tx storage.Tx) error {
+			x, err := vault.Find(tx, path(i))
+			if err != nil {
+				return err
+			}
+			return fn(tx, x)
+		})
+		if err != nil {
+			t.Errorf("changing secret %d: %v", i, err)
+		}
+	}
+	turning := make(chan error)
+	go func() {
+		var errs []error
+		for range 20 {
+			_, err := k.TurnSpace(t.Context(), s.id)
+			errs = append(errs, err, k.Tend(t.Context()))
+		}
+		turning <- errors.Join(errs...)
+	}()
+	for i := range secrets {
+		if i%3 == 0 {
+			change(i, func(tx storage.Tx, x *safe.Secret) error {
+				_, err := vault.Remove(tx, x)
+				return err
+			})
+			continue
+		}
+		change(i, func(tx storage.Tx, x *safe.Secret) error {
+			x.Destroy(&x.Versions[0])
+			return vault.Save(tx, x)
+		})
+	}
+	if err := <-turning; err != nil {
+		t.Fatal(err)
+	}
+	err = space.View(t.Context(), func(r storage.Reader) error {
+		for i := range secrets {
+			x, err := vault.Find(r, path(i))
+			if i%3 == 0 {
+				if !errors.Is(err, safe.ErrNone) {
+					t.Errorf("secret %d, which was removed, is there: %v", i, err)
+				}
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := vault.Value(r, x, &x.Versions[0]); !errors.Is(err, safe.ErrDestroyed) {
+				t.Errorf("a destroyed version of secret %d = %v", i, err)
+			}
+			if _, err := vault.Value(r, x, x.Current()); err != nil {
+				t.Errorf("secret %d = %v", i, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestPolicyBounds(t *testing.T) {
