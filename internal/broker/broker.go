@@ -140,6 +140,9 @@ func (b *Broker) Handle(ctx context.Context, req *Request) (*Response, error) {
 		}
 	}()
 	value, err := p.run(ctx)
+	if err != nil && ctx.Err() != nil && fault.KindOf(err) == fault.Internal {
+		err = fault.Wrap(fault.Unavailable, err, "the request was given up or took too long")
+	}
 	p.call.Out = value
 	response := &Response{Op: p.op, Mount: p.call.Mount, Value: value, Reply: p.call.Reply}
 	if req.WrapTTL > 0 && err == nil && p.op.Name != "" && !req.Help && !response.empty() {
