@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/memory"
 	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage"
 )
 
 // doctor looks at what a node keeps on disk, running or not.
@@ -30,7 +32,7 @@ func doctor(ctx context.Context, data, config string) []cli.Finding {
 		found = append(found, modeOf("directory mode", dir, 0o700))
 	}
 	found = append(found, modeOf("key file mode", filepath.Join(h.keys, keyFile), 0o600))
-	found = append(found, apart(h), certificateOf(h), journalOf(ctx, h), lockable(), room(h.data))
+	found = append(found, apart(h), certificateOf(h), storeOf(ctx, h), journalOf(ctx, h), lockable(), room(h.data))
 	return found
 }
 
@@ -71,6 +73,30 @@ func certificateOf(h home) cli.Finding {
 		}
 	}
 	return cli.Finding{Check: "certificate", State: cli.Good, Detail: "valid until " + t.Leaf().NotAfter.UTC().Format(time.DateOnly)}
+}
+
+// storeOf checks every page and every row of the store of a stopped node.
+func storeOf(ctx context.Context, h home) cli.Finding {
+	bad := func(err error) cli.Finding {
+		return cli.Finding{Check: "store", State: cli.Bad, Detail: err.Error(), Fix: "keep a copy of " + h.data + ", and put back one that is whole"}
+	}
+	if _, err := os.Stat(storeDir(h.data)); err != nil {
+		return bad(err)
+	}
+	store, err := openStore(nodeOfHome(h, slog.New(slog.DiscardHandler)))
+	if errors.Is(err, storage.ErrInUse) {
+		return cli.Finding{Check: "store", State: cli.Good, Detail: "in use by a running node; while it is stopped, this checks every page"}
+	}
+	if err != nil {
+		return bad(err)
+	}
+	if c, ok := store.(interface{ Check(context.Context) error }); ok {
+		err = c.Check(ctx)
+	}
+	if err = errors.Join(err, store.Close()); err != nil {
+		return bad(err)
+	}
+	return cli.Finding{Check: "store", State: cli.Good, Detail: "every page and row is whole"}
 }
 
 // journalOf verifies the audit journal without its key: that needs no open store.
