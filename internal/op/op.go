@@ -21,6 +21,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"reflect"
 	"strconv"
@@ -113,7 +114,7 @@ type Def[In, Out any] struct {
 	Shape   Shape
 	Effects Effects
 	Limit   Limit
-	Stream  bool // answers piece by piece; see Stream
+	Stream  bool // answers piece by piece, for as long as that takes; see Raw
 	Hidden  bool // left out of the generated documentation: an older spelling of another operation
 	Repairs bool // must go on when the disk is full: sealing and revoking
 }
@@ -145,6 +146,12 @@ type Nothing struct{}
 type Raw struct {
 	ContentType string
 	Body        []byte
+
+	// Stream writes the answer, instead of Body, when its record is durable. It
+	// is called once at most, after the operation has ended, and is inside no
+	// session: it enters one itself. An error of it cuts the answer off. The Def
+	// is a Stream.
+	Stream func(ctx context.Context, w io.Writer) error `json:"-"`
 }
 
 // Mount is where an operation is called.

@@ -78,15 +78,21 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 		return nil, err
 	}
 	parts.Sinks = n.newSinks(hasher)
-	if err := system.StartSinks(ctx, parts); err != nil {
+	parts.Resume = func(ctx context.Context) error {
+		if err := system.StartSinks(ctx, parts); err != nil {
+			return err
+		}
+		background.run("ending tokens", kept.Run)
+		background.run("turning keys", parts.Keys.Run)
+		background.run("removing mounts", func(ctx context.Context) error {
+			return n.removeMounts(ctx, changes, parts.Mounts, unmounting)
+		})
+		return nil
+	}
+	if err := n.settle(ctx, parts); err != nil {
 		return nil, err
 	}
-	background.run("ending tokens", kept.Run)
 	background.run("counting what keys seal", b.Count)
-	background.run("turning keys", parts.Keys.Run)
-	background.run("removing mounts", func(ctx context.Context) error {
-		return n.removeMounts(ctx, changes, parts.Mounts, unmounting)
-	})
 	return broker.New(broker.Parts{
 		Barrier: b, Fence: changes, Mounts: parts.Mounts, Tokens: kept, Policies: policies, Journal: n.journal, Hasher: hasher,
 		Node: n.c.Info.ClusterName, Log: n.c.Log, Observe: n.metrics.Ran, Clock: n.c.Clock,

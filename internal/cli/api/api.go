@@ -285,15 +285,8 @@ func isCertificate(err error) bool {
 // Do sends r and returns its answer. The error is an [*Error], an
 // [*Unreachable], or that of ctx.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
-	u := *c.base
-	plain := strings.TrimPrefix(r.Path, "/")
-	u.Path = c.base.Path + "/v1/" + plain
-	u.RawPath = c.base.Path + "/v1/" + escape(plain)
-	u.RawQuery = r.Query.Encode()
-	token := c.c.Token
-	if r.Token != nil {
-		token = *r.Token
-	}
+	u := c.url(r)
+	token := c.token(r)
 	if c.c.Show != nil {
 		c.c.Show(c.curl(r, u.String(), !token.Empty()))
 		return nil, ErrShown
@@ -311,6 +304,15 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 			return nil, fmt.Errorf("waiting to ask again: %w", err)
 		}
 	}
+}
+
+func (c *Client) url(r Request) url.URL {
+	u := *c.base
+	plain := strings.TrimPrefix(r.Path, "/")
+	u.Path = c.base.Path + "/v1/" + plain
+	u.RawPath = c.base.Path + "/v1/" + escape(plain)
+	u.RawQuery = r.Query.Encode()
+	return u
 }
 
 // again reports whether asking once more may help. A write that may have
@@ -353,32 +355,40 @@ func pause(attempt int, err error) time.Duration {
 	return d + time.Duration(jitter.Int64())
 }
 
+func (c *Client) request(ctx context.Context, r Request, u url.URL, token secret.Text) (*http.Request, error) {
+	var body io.Reader
+	if r.Body != nil {
+		body = bytes.NewReader(r.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, u.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("making a request: %w", err)
+	}
+	maps.Copy(req.Header, c.c.Headers)
+	req.Header.Set("X-Vault-Request", "true")
+	if c.c.UserAgent != "" {
+		req.Header.Set("User-Agent", c.c.UserAgent)
+	}
+	if !token.Empty() {
+		req.Header.Set("X-Vault-Token", token.Reveal())
+	}
+	if c.c.Namespace != "" {
+		req.Header.Set("X-Vault-Namespace", c.c.Namespace)
+	}
+	if c.c.WrapTTL != "" && !r.NoWrap {
+		req.Header.Set("X-Vault-Wrap-TTL", c.c.WrapTTL)
+	}
+	if r.ContentType != "" {
+		req.Header.Set("Content-Type", r.ContentType)
+	}
+	return req, nil
+}
+
 func (c *Client) send(ctx context.Context, r Request, u url.URL, token secret.Text) (*Response, error) {
 	for hop := 0; ; hop++ {
-		var body io.Reader
-		if r.Body != nil {
-			body = bytes.NewReader(r.Body)
-		}
-		req, err := http.NewRequestWithContext(ctx, r.Method, u.String(), body)
+		req, err := c.request(ctx, r, u, token)
 		if err != nil {
-			return nil, fmt.Errorf("making a request: %w", err)
-		}
-		maps.Copy(req.Header, c.c.Headers)
-		req.Header.Set("X-Vault-Request", "true")
-		if c.c.UserAgent != "" {
-			req.Header.Set("User-Agent", c.c.UserAgent)
-		}
-		if !token.Empty() {
-			req.Header.Set("X-Vault-Token", token.Reveal())
-		}
-		if c.c.Namespace != "" {
-			req.Header.Set("X-Vault-Namespace", c.c.Namespace)
-		}
-		if c.c.WrapTTL != "" && !r.NoWrap {
-			req.Header.Set("X-Vault-Wrap-TTL", c.c.WrapTTL)
-		}
-		if r.ContentType != "" {
-			req.Header.Set("Content-Type", r.ContentType)
+			return nil, err
 		}
 		resp, err := c.http.Do(req)
 		if err != nil {

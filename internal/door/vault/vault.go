@@ -119,6 +119,10 @@ func (h *handler) attempt(w http.ResponseWriter, q *request) (status int) {
 		if r == nil {
 			return
 		}
+		if r == http.ErrAbortHandler { //nolint:errorlint,err113 // what stream panics with
+			q.ticket.Leave(h.env.Clock.Now(), false)
+			panic(r)
+		}
 		h.env.Log.LogAttrs(q.http.Context(), slog.LevelError, "request panicked", slog.String("request_id", q.ID),
 			slog.String("operation", q.op.Name), slog.String("panic_type", fmt.Sprintf("%T", r)), slog.String("stack", string(debug.Stack())))
 		if q.answered {
@@ -212,6 +216,9 @@ func (h *handler) answer(w http.ResponseWriter, q *request, r *door.Response, de
 	}
 	if a.contentType != "application/json" {
 		w.Header()["Content-Type"] = []string{a.contentType}
+	}
+	if raw, ok := r.Value.(op.Raw); ok && raw.Stream != nil && deleted == nil {
+		return h.stream(w, q, a.status, raw.Stream)
 	}
 	return h.write(w, q, a.status, a.body)
 }

@@ -45,6 +45,8 @@ type Parts struct {
 	Describe func(ctx context.Context) ([]byte, error)
 	// Measure returns the metrics in Prometheus' text format.
 	Measure func() ([]byte, error)
+	// Resume begins what the server does by itself, when a quarantine has ended.
+	Resume func(ctx context.Context) error
 	// Unmounting is told that a mount has begun to be removed.
 	Unmounting func()
 }
@@ -75,6 +77,6 @@ func Kind(p *Parts) engine.Kind {
 func Ops(p *Parts) []op.Op {
 	return slices.Concat(
 		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), rotateOps(p), slotOps(p), peopleOps(p),
-		policyOps(*p), capabilityOps(*p), wrappingOps(*p), auditOps(*p),
+		policyOps(*p), capabilityOps(*p), wrappingOps(*p), auditOps(*p), backupOps(p),
 	)
 }
