@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: all build test test-deps race compat cross lint vuln fuzz docs prove-chaos bench clean
+.PHONY: prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos bench clean
 
 all: build
 
@@ -53,6 +53,11 @@ fuzz:
 # The pages of docs/reference that are made from the code.
 docs:
 	$(GO) test ./internal/cli ./internal/server -run Reference -count 1 -update
+
+# Load many secrets, start over them and read: make prove-scale SECRETS=1000000
+SECRETS ?= 1000000
+prove-scale:
+	ROTUNDA_SCALE=$(SECRETS) $(GO) test ./internal/server -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 0 -v
 
 # Kill the server at random moments under load, many times: make prove-chaos CYCLES=1000
 CYCLES ?= 500

@@ -48,9 +48,9 @@ const Schema = 1
 // lockWait is how long Open waits for another process to let go of the file.
 const lockWait = 100 * time.Millisecond
 
-// maxSound is up to which size Open reads a whole file; a larger one is
-// checked by [Store.Check] only.
-const maxSound int64 = 2 << 30
+// defaultSound is up to which size Open reads a whole file before it answers;
+// a larger one is read afterwards.
+const defaultSound int64 = 128 << 20
 
 var (
 	rowsBucket = []byte("rows")
@@ -64,6 +64,11 @@ type Config struct {
 	Log     *slog.Logger  // told what poisons the store; nobody if nil
 	MaxSize int64         // bytes that the file may grow to; 0 is a default far beyond use
 	MaxView time.Duration // a View's length; 0 is storage.MaxView
+
+	// Sound is up to which size of the file Open looks for damage before it
+	// answers; 0 is 128 MiB. A larger file is looked through while the store is
+	// in use, and poisons it where it would destroy itself.
+	Sound int64
 
 	// Commit is called for each commit, and calls commit to make it durable.
 	// It is for tests that let commits fail; nil just calls commit.
@@ -93,6 +98,9 @@ type Store struct {
 	closing chan struct{}
 	ended   chan struct{} // closed when the writer has ended
 
+	looked      chan struct{} // closed when the file has been looked through, or need not be
+	stopLooking context.CancelFunc
+
 	patience time.Duration
 	stats    stats
 }
@@ -113,6 +121,9 @@ func Open(dir string, c Config) (*Store, error) {
 	if c.MaxSize <= 0 {
 		c.MaxSize = defaultMaxSize
 	}
+	if c.Sound <= 0 {
+		c.Sound = defaultSound
+	}
 	if c.MaxView <= 0 {
 		c.MaxView = storage.MaxView
 	}
@@ -128,6 +139,7 @@ func Open(dir string, c Config) (*Store, error) {
 		wake:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
+		looked:  make(chan struct{}),
 
 		patience: defaultPatience,
 	}
@@ -152,6 +164,9 @@ func Open(dir string, c Config) (*Store, error) {
 	s.history = overlay.NewHistory(sn.mark)
 	s.turn <- struct{}{}
 	go s.write()
+	ctx, stop := context.WithCancel(context.Background())
+	s.stopLooking = stop
+	go s.lookLater(ctx)
 	return s, nil
 }
 
@@ -373,14 +388,36 @@ func (s *Store) sound(sn *snapshot) error {
 	if info.Size() < want {
 		return fmt.Errorf("%w: the file has %d bytes of %d", storage.ErrCorrupt, info.Size(), want)
 	}
-	if want > maxSound {
+	if want > s.config.Sound {
 		return nil
 	}
-	if err := sn.walk(context.Background(), false); err != nil {
-		s.config.Log.Error("store has damaged pages", slog.Any("error", err))
+	return s.look(context.Background(), sn)
+}
+
+// look returns an error where the file would destroy itself. Other damage it
+// only tells.
+func (s *Store) look(ctx context.Context, sn *snapshot) error {
+	if err := sn.walk(ctx, false); err != nil {
+		if ctx.Err() == nil {
+			s.config.Log.Error("store has damaged pages", slog.Any("error", err))
+		}
 		return nil
 	}
 	return s.checkFree()
+}
+
+// lookLater looks through a file that was too large for Open to do so.
+func (s *Store) lookLater(ctx context.Context) {
+	defer close(s.looked)
+	err := s.withSnapshot(func(sn *snapshot) error {
+		if sn.tx.Size() <= s.config.Sound {
+			return nil
+		}
+		return s.look(ctx, sn)
+	})
+	if errors.Is(err, storage.ErrCorrupt) {
+		s.poison(fmt.Errorf("%w: %w", storage.ErrPoisoned, err))
+	}
 }
 
 // acquire returns the current snapshot, for the caller to release.
@@ -443,6 +480,8 @@ func (s *Store) ChangesAreNear() {}
 
 // Close implements [storage.Store].
 func (s *Store) Close() error {
+	s.stopLooking()
+	<-s.looked
 	if !s.gate.Close() {
 		return nil
 	}

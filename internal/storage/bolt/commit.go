@@ -293,24 +293,37 @@ func (s *Store) flush(b *batch) {
 	if err != nil {
 		err = fmt.Errorf("%w: %w", storage.ErrPoisoned, err)
 		b.err = err
-		s.mu.Lock()
-		s.failure.Store(&err)
-		s.mu.Unlock()
-		if old := s.current.Swap(nil); old != nil {
-			old.release()
-		}
-		s.config.Log.Error("store is poisoned", slog.Any("error", err))
+		s.poison(err)
 		return
 	}
 	s.history.Append(mark, slices.Collect(maps.Keys(b.scopes)))
-	old := s.current.Swap(sn)
 	s.mu.Lock()
+	old := s.current.Load()
+	if old != nil { // else it was poisoned meanwhile
+		s.current.Store(sn)
+	}
 	s.writing = nil
 	s.mu.Unlock()
-	old.release()
+	if old == nil {
+		sn.release()
+	} else {
+		old.release()
+	}
 	s.stats.commits.Add(1)
 	s.stats.updates.Add(b.n)
 	s.stats.bytes.Add(b.bytes)
+}
+
+// poison makes everything fail with err from now on.
+func (s *Store) poison(err error) {
+	s.mu.Lock()
+	s.failure.Store(&err)
+	old := s.current.Swap(nil)
+	s.mu.Unlock()
+	if old != nil {
+		old.release()
+	}
+	s.config.Log.Error("store is poisoned", slog.Any("error", err))
 }
 
 // lostError says that a batch could not be written, and that nothing has come

@@ -19,3 +19,6 @@ var (
 	EncodeValue = encodeValue
 	DecodeValue = decodeValue
 )
+
+// Looked is closed when the file has been looked through, or need not be.
+func (s *Store) Looked() <-chan struct{} { return s.looked }

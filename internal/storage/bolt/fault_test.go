@@ -541,6 +541,58 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// A file that is too large to be looked through before it is used, and would
+// destroy itself, poisons the store once that has been found.
+func TestLookedThroughLater(t *testing.T) {
+	dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+	s := open(t, dir, bolt.Config{Sound: 1})
+	for i := range 300 {
+		if err := put(ctx, s, "s", fmt.Sprintf("%04d", i), fmt.Sprintf("value %0100d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, bolt.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole = bytes.TrimRight(whole, "\x00")
+	whole = append(whole, make([]byte, 4096-len(whole)%4096)...)
+	found := 0
+	for page := 0; page < len(whole); page += 4096 {
+		for at := 16; at < 64; at += 8 { // the pages that are free, or an element
+			damaged := bytes.Clone(whole)
+			damaged[page+at] ^= 1
+			bad := filepath.Join(t.TempDir(), "store")
+			if err := errors.Join(os.Mkdir(bad, 0o700), os.WriteFile(filepath.Join(bad, bolt.FileName), damaged, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			now, err := bolt.Open(bad, bolt.Config{})
+			if err == nil {
+				if err := now.Close(); err != nil {
+					t.Errorf("Close = %v", err)
+				}
+				continue
+			}
+			later, err := bolt.Open(bad, bolt.Config{Sound: 1})
+			if err != nil {
+				continue // what is found at once is found at once
+			}
+			<-later.Looked()
+			if err := put(ctx, later, "s", "0000", "new"); !errors.Is(err, storage.ErrPoisoned) {
+				t.Errorf("page %d, byte %d: Update of a store that would destroy itself = %v; want ErrPoisoned", page/4096, at, err)
+			}
+			found++
+			_ = later.Close()
+		}
+	}
+	if found == 0 {
+		t.Error("no damage was found later")
+	}
+}
+
 // A file that is cut while the store has it open is a fault of the machine's
 // memory, and an error.
 func TestCutWhileOpen(t *testing.T) {
