@@ -44,7 +44,8 @@ const (
 	checkpointsPrefix = "checkpoints-"
 	originPrefix      = "rotunda.dev/audit/"
 
-	maxNote = 64 << 10
+	maxNote    = 64 << 10
+	maxHistory = 256 << 20
 )
 
 // Checkpoint is what a node signed about its journal.
@@ -306,12 +307,12 @@ func parseNotes(b []byte) history {
 // readHistory returns what is kept beside a bundle; nothing where there is no file.
 func (f *forest) readHistory(bundle uint64) (history, error) {
 	name := f.historyName(bundle)
-	b, err := readAll(f.disk, name)
+	b, err := f.text(name, maxHistory)
 	if errors.Is(err, fs.ErrNotExist) {
 		return history{}, nil
 	}
 	if err != nil {
-		return history{}, fmt.Errorf("reading %s: %w", name, err)
+		return history{}, err
 	}
 	return parseNotes(b), nil
 }
@@ -401,12 +402,29 @@ func insertKept(all []kept, k kept) []kept {
 
 // last returns the content of the file of the last checkpoint.
 func (f *forest) last() ([]byte, error) {
-	b, err := readAll(f.disk, checkpointName)
+	b, err := f.text(checkpointName, maxNote)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Damage{Segment: checkpointName, What: "there is no checkpoint"}
 	}
+	return b, err
+}
+
+// text reads a file of checkpoints, which has at most so many bytes.
+func (f *forest) text(name string, most int64) (_ []byte, err error) {
+	v, err := f.disk.View(name)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", checkpointName, err)
+		return nil, fmt.Errorf("opening %s: %w", name, err)
+	}
+	size, err := v.Size()
+	if err = errors.Join(err, v.Close()); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	if size > most {
+		return nil, &Damage{Segment: name, Offset: most, What: "the file is too long"}
+	}
+	b, err := readAll(f.disk, name)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return b, nil
 }

@@ -102,14 +102,14 @@ type forest struct {
 // openForest returns the tree of a journal, of the height that it was begun with.
 func openForest(d Disk, journal [16]byte, height int) (*forest, error) {
 	f := &forest{d, journal, height}
-	b, err := f.load(rootsName, 0)
+	b, err := f.load(rootsName, 0, 0)
 	switch {
 	case errors.Is(err, errNoTree):
 		return f, nil
 	case err != nil:
 		return nil, err
 	}
-	if h := int(b[8]); h > 0 && h <= 32 {
+	if h := int(b[8]); h >= 4 && h <= 20 {
 		f.height = h
 	}
 	return f, nil
@@ -147,21 +147,34 @@ func (f *forest) head(first uint64) []byte {
 	return append(b, make([]byte, treeHead-len(b))...)
 }
 
-// load returns a file of the tree with its head, which is right but for its
-// height; errNoTree where there is none, or it is damaged.
-func (f *forest) load(name string, first uint64) ([]byte, error) {
-	b, err := readAll(f.disk, name)
+// load returns the head of a file of the tree, which is right but for its
+// height, and n hashes; errNoTree where there is none, or it is damaged or
+// shorter.
+func (f *forest) load(name string, first, n uint64) (_ []byte, err error) {
+	v, err := f.disk.View(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNoTree
 	}
 	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	size, err := v.Size()
+	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	if len(b) >= 8 && string(b[:7]) == treeMagic && b[7] > treeFormat {
-		return nil, ErrNewer
-	}
-	if len(b) < treeHead {
+	if size < treeHead || n > uint64(size-treeHead)/hashLen {
 		return nil, errNoTree
+	}
+	b := make([]byte, treeHead+n*hashLen)
+	if got, err := v.ReadAt(b, 0); got < len(b) {
+		if err == nil || isEOF(err) {
+			return nil, errNoTree
+		}
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	if string(b[:7]) == treeMagic && b[7] > treeFormat {
+		return nil, ErrNewer
 	}
 	as := forest{journal: f.journal, height: int(b[8])}
 	if string(b[:treeHead]) != string(as.head(first)) {
@@ -175,14 +188,11 @@ func (f *forest) hashes(name string, first, n uint64) ([]tlog.Hash, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	b, err := f.load(name, first)
+	b, err := f.load(name, first, n)
 	if err != nil {
 		return nil, err
 	}
 	b = b[treeHead:]
-	if uint64(len(b)) < n*hashLen || n > 1<<40 {
-		return nil, errNoTree
-	}
 	out := make([]tlog.Hash, n)
 	for i := range out {
 		copy(out[i][:], b[i*hashLen:])
@@ -296,7 +306,7 @@ func (f *forest) open(name string, first uint64, size int64) (File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", name, err)
 	}
-	if _, err := f.load(name, first); err != nil {
+	if _, err := f.load(name, first, 0); err != nil {
 		if !errors.Is(err, errNoTree) {
 			return nil, errors.Join(err, file.Close())
 		}

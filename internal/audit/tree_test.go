@@ -424,7 +424,7 @@ func forge(t testing.TB, d *audittest.Disk) {
 
 func TestEveryTamperingIsFound(t *testing.T) {
 	rounds := 1000
-	if testing.Short() {
+	if testing.Short() || detecting {
 		rounds = 60
 	}
 	g := newRig(t)
@@ -762,7 +762,7 @@ func TestCrashAtEveryStepOfTheTree(t *testing.T) {
 		t.Fatalf("%d crashes, want some", len(crashes))
 	}
 	step := 1
-	if testing.Short() {
+	if testing.Short() || detecting {
 		step = 7
 	}
 	for i := 0; i < len(crashes); i += step {
