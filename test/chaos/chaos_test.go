@@ -270,10 +270,13 @@ func TestKill(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	w := newWorld(t)
 	var starts []time.Duration
+	var verifying, checking time.Duration
 	for cycle := range cycles {
 		while := time.Duration(10+r.IntN(320)) * time.Millisecond
 		w.load(r, while)
+		began := time.Now()
 		wrong := w.offline()
+		verifying += time.Since(began)
 		if r.IntN(4) == 0 {
 			if err := w.interrupt(time.Duration(1+r.IntN(80)) * time.Millisecond); err != nil {
 				t.Fatal(err)
@@ -284,7 +287,9 @@ func TestKill(t *testing.T) {
 			t.Fatalf("cycle %d: the node does not start after it was killed: %v\n%s", cycle, err, strings.Join(wrong, "\n"))
 		}
 		starts = append(starts, took)
+		began = time.Now()
 		more, err := w.check()
+		checking += time.Since(began)
 		if err != nil {
 			t.Fatalf("cycle %d: %v%s", cycle, err, w.n.logTail())
 		}
@@ -295,6 +300,7 @@ func TestKill(t *testing.T) {
 	slices.Sort(starts)
 	t.Logf("killed %d times under load: %d writes of single writers and %d of racing ones were acknowledged, none was lost; ready after %v at the median and %v at most; %d records",
 		cycles, w.writes, w.race.last, starts[len(starts)/2].Round(time.Millisecond), starts[len(starts)-1].Round(time.Millisecond), w.ledger.l.last)
+	t.Logf("%v for verifying the journals of stopped nodes, %v for looking at everything", verifying.Round(time.Millisecond), checking.Round(time.Millisecond))
 	if most := starts[len(starts)-1]; most > readyWithin {
 		t.Errorf("a start took %v; want %v at most", most, readyWithin)
 	}
