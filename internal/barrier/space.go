@@ -98,7 +98,7 @@ func (k *keySet) encode() []byte {
 	b := binary.BigEndian.AppendUint16([]byte{format2}, uint16(len(k.gens))) //nolint:gosec // G115: at most maxGens
 	for _, x := range k.gens {
 		b = binary.BigEndian.AppendUint32(b, x.generation)
-		b = binary.BigEndian.AppendUint64(b, uint64(max(0, x.since.Unix()))) //nolint:gosec // G115: not negative
+		b = binary.BigEndian.AppendUint64(b, uint64(max(0, x.since.Unix())))
 		b = append(b, x.key...)
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(k.names))) //nolint:gosec // G115: at most maxGens
@@ -120,7 +120,7 @@ func parseKeySet(plain []byte) (*keySet, error) {
 		x := spaceKey{generation: d.u32()}
 		if f == format2 {
 			if at := d.u64(); at > 0 && at < 1<<40 {
-				x.since = time.Unix(int64(at), 0).UTC() //nolint:gosec // G115: bounded
+				x.since = time.Unix(int64(at), 0).UTC()
 			} else if at != 0 {
 				d.bad = true
 			}

@@ -494,9 +494,9 @@ func (b *Barrier) Sweep(ctx context.Context, id SpaceID, from Place, h Holder) (
 		return from, 0, false, fmt.Errorf("looking for rows under an older key: %w", err)
 	}
 	for len(stale) > 0 {
-		n, bytes := 0, 0
-		for n < len(stale) && n < rewrapRows && stale[n].key.Scope == stale[0].key.Scope && (n == 0 || bytes+stale[n].size <= rewrapBytes) {
-			bytes += stale[n].size
+		n, size := 0, 0
+		for n < len(stale) && n < rewrapRows && stale[n].key.Scope == stale[0].key.Scope && (n == 0 || size+stale[n].size <= rewrapBytes) {
+			size += stale[n].size
 			n++
 		}
 		if err := s.rewrapRows(ctx, stale[:n], h); err != nil {

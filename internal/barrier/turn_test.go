@@ -299,7 +299,11 @@ func TestTurnUnderLoad(t *testing.T) {
 			for i := 0; ctx.Err() == nil; i++ {
 				scope, text := fmt.Sprint("s", w, i%7), fmt.Sprint("value ", w, i)
 				err := s.Update(t.Context(), storage.Locks{Own: []string{scope}}, func(tx storage.Tx) error {
-					wrapped, sealed, err := tx.(ValueTx).SealValue(held, []byte(text))
+					values, ok := tx.(ValueTx)
+					if !ok {
+						return errors.New("a transaction that seals no values")
+					}
+					wrapped, sealed, err := values.SealValue(held, []byte(text))
 					tx.Put(storage.Key{Scope: scope, Row: "h"}, wrapped)
 					tx.Put(storage.Key{Scope: scope, Row: "v"}, sealed)
 					return err

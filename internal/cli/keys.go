@@ -24,13 +24,13 @@ func (a *app) keyCommands() []*cobra.Command {
 	return []*cobra.Command{a.operatorRotate(), a.operatorRotateKeys(), a.operatorGenerateRoot(), a.sealSlots()}
 }
 
-// keyValues prints the members of an answer that have a label, in the order of the labels.
-func (a *app) keyValues(data jsontext.Value, labels ...[2]string) error {
+// keyValues prints the members of an answer that are named, each behind its label.
+func (a *app) keyValues(data jsontext.Value, labels ...string) error {
 	return a.print(view{doc: data, people: func(w io.Writer) error {
 		t := show.Table{Header: []string{"Key", "Value"}}
-		for _, l := range labels {
-			if v, ok := show.Field(data, l[1]); ok && v.Kind() != 'n' && show.Text(v) != "" {
-				t.Add(l[0], show.Text(v))
+		for i := 0; i+1 < len(labels); i += 2 {
+			if v, ok := show.Field(data, labels[i+1]); ok && v.Kind() != 'n' && show.Text(v) != "" {
+				t.Add(labels[i], show.Text(v))
 			}
 		}
 		return a.table(w, &t)
@@ -92,10 +92,9 @@ func (a *app) rotateMount(cmd *cobra.Command, path string, status bool) error {
 	if err != nil {
 		return err
 	}
-	return a.keyValues(dataOf(resp), [][2]string{
-		{"Generation", "generation"}, {"Install Time", "install_time"}, {"Encryption Count", "encryptions"}, {"Rotating", "rotating"},
-		{"Begun", "begun"}, {"Pass", "pass"}, {"Rewrapped", "rewrapped"}, {"Failure", "failure"},
-	}...)
+	return a.keyValues(dataOf(resp),
+		"Generation", "generation", "Install Time", "install_time", "Encryption Count", "encryptions", "Rotating", "rotating",
+		"Begun", "begun", "Pass", "pass", "Rewrapped", "rewrapped", "Failure", "failure")
 }
 
 // rekeyAnswer is what sys/rotate/root answers, whatever it was asked.
@@ -224,10 +223,8 @@ proved with --verify, each by its holder, before the old ones are worth nothing.
 }
 
 func (a *app) printRekey(data jsontext.Value) error {
-	return a.keyValues(data, [][2]string{
-		{"Nonce", "nonce"}, {"Started", "started"}, {"Progress", "progress"}, {"Required", "required"},
-		{"New Shares", "n"}, {"New Threshold", "t"}, {"Verification Nonce", "verification_nonce"},
-	}...)
+	return a.keyValues(data, "Nonce", "nonce", "Started", "started", "Progress", "progress", "Required", "required",
+		"New Shares", "n", "New Threshold", "t", "Verification Nonce", "verification_nonce")
 }
 
 func (a *app) printRekeyed(ans *rekeyAnswer, data jsontext.Value) error {
@@ -332,10 +329,8 @@ make the token of both. The server allows it with enable_generate_root.`,
 		if err != nil {
 			return err
 		}
-		return a.keyValues(data, [][2]string{
-			{"Nonce", "nonce"}, {"Started", "started"}, {"Progress", "progress"}, {"Required", "required"}, {"Complete", "complete"},
-			{"OTP", "otp"}, {"OTP Length", "otp_length"}, {"Encoded Token", "encoded_token"},
-		}...)
+		return a.keyValues(data, "Nonce", "nonce", "Started", "started", "Progress", "progress", "Required", "required",
+			"Complete", "complete", "OTP", "otp", "OTP Length", "otp_length", "Encoded Token", "encoded_token")
 	}
 	return c
 }

@@ -344,7 +344,7 @@ func (k *Keeper) dropTerms(ctx context.Context) error {
 }
 
 func (k *Keeper) record(ctx context.Context, event string, attrs ...slog.Attr) error {
-	k.c.Log.LogAttrs(ctx, slog.LevelInfo, event, attrs...)
+	k.c.Log.LogAttrs(ctx, slog.LevelInfo, "turning keys", append([]slog.Attr{slog.String("event", event)}, attrs...)...)
 	if k.c.Record == nil {
 		return nil
 	}

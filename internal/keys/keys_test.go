@@ -248,7 +248,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- k.Run(ctx) }()
-	until := func(what string, ok func(keys.Status) bool) {
+	until := func(ok func(keys.Status) bool) {
 		t.Helper()
 		for {
 			st, err := k.Status(t.Context(), s.id)
@@ -261,11 +261,11 @@ func TestRun(t *testing.T) {
 			s.clock.Advance(time.Hour)
 		}
 	}
-	if _, err := k.TurnSpace(t.Context(), s.id); err != nil {
+	if _, err := k.TurnSpace(t.Context(), s.id); err != nil { // asked for
 		t.Fatal(err)
 	}
-	until("the key that was asked for", func(st keys.Status) bool { return st.Generation == 2 && !st.Turning })
-	until("the key that has become old", func(st keys.Status) bool { return st.Generation == 3 && !st.Turning })
+	until(func(st keys.Status) bool { return st.Generation == 2 && !st.Turning })
+	until(func(st keys.Status) bool { return st.Generation == 3 && !st.Turning }) // become old
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v", err)
@@ -356,8 +356,10 @@ func TestPolicyBounds(t *testing.T) {
 		t.Errorf("the default: %v", err)
 	}
 	for _, p := range []keys.Policy{
-		{MaxOperations: keys.MinOperations - 1}, {MaxOperations: keys.MaxOperations + 1},
-		{MaxOperations: keys.MinOperations, Interval: time.Hour}, {MaxOperations: keys.MinOperations, SpaceInterval: -1},
+		{MaxOperations: keys.MinOperations - 1},
+		{MaxOperations: keys.MaxOperations + 1},
+		{MaxOperations: keys.MinOperations, Interval: time.Hour},
+		{MaxOperations: keys.MinOperations, SpaceInterval: -1},
 	} {
 		if err := p.Check(); !fault.Is(err, fault.Invalid) {
 			t.Errorf("Check of %+v = %v; want Invalid", p, err)
