@@ -127,7 +127,7 @@ func (f *faulty) do(method, path, body, token string) said {
 	w := httptest.NewRecorder()
 	began := time.Now()
 	f.h.ServeHTTP(w, r)
-	return said{w.Code, w.Body.String(), time.Now().Sub(began)}
+	return said{w.Code, w.Body.String(), time.Since(began)}
 }
 
 func (f *faulty) put(key string) said {

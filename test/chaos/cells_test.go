@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -34,7 +35,6 @@ type model interface {
 
 // cell is one thing on the server that one writer alone writes to.
 type cell struct {
-	id      string
 	is      model
 	pending *step // was sent and never answered
 }
@@ -96,9 +96,7 @@ func (k kv2) text() string {
 
 func (k kv2) clone() kv2 {
 	versions := map[int]version{}
-	for n, v := range k.versions {
-		versions[n] = v
-	}
+	maps.Copy(versions, k.versions)
 	k.versions = versions
 	return k
 }

@@ -37,7 +37,7 @@ func (c *contended) prepare(n *node) {
 func (c *contended) write(n *node, l *sharedLedger) (bool, error) {
 	read, err := n.do(n.root, http.MethodGet, "secret/metadata/"+contendedPath, nil)
 	if err != nil {
-		return false, nil //nolint:nilerr // it was killed
+		return false, nil // it was killed
 	}
 	if read.status != http.StatusOK {
 		return false, unexpected("reading the contended secret", read)
@@ -54,7 +54,7 @@ func (c *contended) write(n *node, l *sharedLedger) (bool, error) {
 	s := step{op: "kv.write", path: "secret/data/" + contendedPath, atomic: true}
 	a, err := n.do(n.root, http.MethodPost, "secret/data/"+contendedPath, body)
 	if err != nil {
-		return false, nil //nolint:nilerr // it was killed
+		return false, nil // it was killed
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

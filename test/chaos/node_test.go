@@ -101,8 +101,7 @@ func (n *node) run(args ...string) (stdout string, code int, err error) {
 	var out, msg bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &msg
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return out.String() + msg.String(), exit.ExitCode(), nil
 	}
 	return out.String() + msg.String(), 0, err

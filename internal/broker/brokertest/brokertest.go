@@ -215,23 +215,23 @@ func (p *Probe) open(_ context.Context, env engine.Env) (engine.Instance, error)
 	if p.FailOpen.Load() {
 		return engine.Instance{}, ErrProbe
 	}
-	def := func(name string, verb op.Verb) op.Def[op.Nothing, Answer] {
-		return op.Def[op.Nothing, Answer]{Name: "probe." + name, Verb: verb, Path: name, Does: "Tests the broker."}
+	def := func(called string, verb op.Verb) op.Def[op.Nothing, Answer] {
+		return op.Def[op.Nothing, Answer]{Name: "probe." + called, Verb: verb, Path: called, Does: "Tests the broker."}
 	}
 	put := func(tx storage.Tx, row string) { tx.Put(Row(row), []byte("1")) }
-	tx := func(name string, do func(tx storage.Tx) error) op.Op {
-		return def(name, op.Update).InTx(env.Store, op.Work[op.Nothing, Answer]{
+	tx := func(called string, do func(tx storage.Tx) error) op.Op {
+		return def(called, op.Update).InTx(env.Store, op.Work[op.Nothing, Answer]{
 			Locks: func(*op.Call, op.Nothing) storage.Locks { return locks },
 			Do: func(tx storage.Tx, _ *op.Call, _ op.Nothing) (Answer, error) {
 				p.Ran.Add(1)
-				return Answer{name}, do(tx)
+				return Answer{called}, do(tx)
 			},
 		})
 	}
-	with := func(name string, verb op.Verb, do func(ctx context.Context, c *op.Call) error) op.Op {
-		return def(name, verb).With(func(ctx context.Context, c *op.Call, _ op.Nothing) (Answer, error) {
+	with := func(called string, verb op.Verb, do func(ctx context.Context, c *op.Call) error) op.Op {
+		return def(called, verb).With(func(ctx context.Context, c *op.Call, _ op.Nothing) (Answer, error) {
 			p.Ran.Add(1)
-			return Answer{name}, do(ctx, c)
+			return Answer{called}, do(ctx, c)
 		})
 	}
 	outside := def("outside", op.Update)
