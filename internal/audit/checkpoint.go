@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -187,7 +188,9 @@ func readNote(text []byte) (Checkpoint, error) {
 
 // signer signs checkpoints with a key that can be wiped.
 type signer struct {
-	key  *Key
+	key *Key
+
+	mu   sync.Mutex // held to use seed
 	seed secret.Bytes
 }
 
@@ -221,6 +224,8 @@ func (s *signer) KeyHash() uint32 { return s.key.v.KeyHash() }
 
 // Sign implements [note.Signer].
 func (s *signer) Sign(msg []byte) (sig []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err = s.seed.Use(func(plain []byte) error {
 		if len(plain) != ed25519.SeedSize {
 			return ErrLocked
@@ -231,6 +236,13 @@ func (s *signer) Sign(msg []byte) (sig []byte, err error) {
 		return nil
 	})
 	return sig, err
+}
+
+// wipe forgets the key. Who signs afterwards gets [ErrLocked].
+func (s *signer) wipe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seed.Wipe()
 }
 
 // checkpoint signs the tree that c is, at a time.

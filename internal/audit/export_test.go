@@ -75,7 +75,7 @@ func SignedAs(t testing.TB, seed secret.Bytes, cluster string, c *Checkpoint, pu
 		t.Fatal(err)
 	}
 	c.Root[0] ^= 1
-	b, err := note.Sign(&note.Note{Text: c.body()}, &signer{key, seed})
+	b, err := note.Sign(&note.Note{Text: c.body()}, &signer{key: key, seed: seed})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -363,12 +363,15 @@ func (j *Journal) lock() {
 		j.closeFeeds(ctx)
 		j.tending.Lock() // what the maintainer records is signed too
 		if n := j.notary.Load(); n != nil {
-			n.stop(ctx)
+			n.stop()
 			j.notary.Store(nil)
 		}
 		j.tending.Unlock()
 		j.saveHead()
 	})
+	if n := j.notary.Load(); n != nil { // a disk that does not answer keeps it
+		n.sign.wipe()
+	}
 	j.forget(k)
 }
 

@@ -82,16 +82,16 @@ func (j *Journal) Certify(seed secret.Bytes, cluster string) error {
 	if err != nil {
 		return fmt.Errorf("opening the tree of the journal: %w", err)
 	}
-	n := &notary{j: j, f: f, sign: &signer{key, seed.Clone()}, asked: make(chan chan error), hurried: make(chan struct{}, 1), done: make(chan struct{})}
+	n := &notary{j: j, f: f, sign: &signer{key: key, seed: seed.Clone()}, asked: make(chan chan error), hurried: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := n.start(s.head.seq); err != nil {
-		n.sign.seed.Wipe()
+		n.sign.wipe()
 		return err
 	}
 	ctx, cancel := context.WithCancel(j.ctx)
 	n.cancel = cancel
 	if !j.notary.CompareAndSwap(nil, n) {
 		cancel()
-		n.sign.seed.Wipe()
+		n.sign.wipe()
 		return errors.New("audit: checkpoints are signed already")
 	}
 	j.treed.Store(true)
@@ -173,7 +173,7 @@ func (n *notary) alarm(event, what string) {
 
 func (n *notary) run(ctx context.Context) {
 	defer close(n.done)
-	defer n.sign.seed.Wipe()
+	defer n.sign.wipe()
 	ticks := make(chan struct{})
 	var ticker sync.WaitGroup
 	defer ticker.Wait()
@@ -241,13 +241,11 @@ func (n *notary) now(ctx context.Context) error {
 	}
 }
 
-// stop signs the last checkpoint and forgets the key.
-func (n *notary) stop(ctx context.Context) {
+// stop signs the last checkpoint, forgets the key, and returns when nothing
+// of the tree will be written any more.
+func (n *notary) stop() {
 	n.cancel()
-	select {
-	case <-n.done:
-	case <-ctx.Done():
-	}
+	<-n.done
 }
 
 // step brings the tree up to what is durable and signs what is due. Timed says
@@ -649,6 +647,18 @@ func (n *notary) prune(first uint64) error {
 		}
 	}
 	return err
+}
+
+// Certified returns when the last checkpoint was signed, and why none are
+// any more: the error wraps [ErrCorrupt]. Both are zero while none are signed.
+func (j *Journal) Certified() (time.Time, error) {
+	n := j.notary.Load()
+	if n == nil {
+		return time.Time{}, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.latest.Time, n.broken
 }
 
 // VerifierKey returns the key that verifies the checkpoints of j, while it

@@ -17,6 +17,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/audit/audittest"
+	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/clock/clocktest"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/secret"
@@ -247,6 +248,41 @@ func TestTheKeyIsThereWhileUnlocked(t *testing.T) {
 	if rep := mustVerify(t, g.Disk, audit.Trust{Key: key}); rep.Signed.Records != rep.Last {
 		t.Errorf("VerifySigned() = %+v, want every record signed", rep)
 	}
+}
+
+// A disk that does not answer keeps neither the lock from being taken nor the key in memory.
+func TestLockDoesNotHangForACheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t)
+		j := certified(t, g)
+		mustAppend(t, j, 0, 2)
+		key := keyOf(t, j)
+		release := g.Disk.HangSyncs()
+		start := clock.System{}.Now()
+		j.Lock()
+		if d := (clock.System{}).Now().Sub(start); d > 3*time.Second {
+			t.Errorf("Lock on a hanging disk took %v", d)
+		}
+		if err := j.Unlock(g.Key.Clone(), g.Store); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("Unlock while the disk hangs = %v, want Unavailable", err)
+		}
+		release()
+		synctest.Wait()
+		if err := j.Unlock(g.Key.Clone(), g.Store); err != nil {
+			t.Fatalf("Unlock when the disk is back = %v", err)
+		}
+		if err := j.Certify(seed(1), cluster); err != nil {
+			t.Fatalf("Certify when the disk is back = %v", err)
+		}
+		mustAppend(t, j, 2, 4)
+		if at, err := j.Certified(); err != nil || at.IsZero() {
+			t.Errorf("Certified() = %v, %v", at, err)
+		}
+		mustClose(t, j)
+		if rep := mustVerify(t, g.Disk, audit.Trust{Key: key}); rep.Signed.Records != rep.Last {
+			t.Errorf("VerifySigned() = %+v, want every record signed", rep)
+		}
+	})
 }
 
 func TestProofs(t *testing.T) {

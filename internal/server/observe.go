@@ -37,6 +37,13 @@ func (n *Node) observe() {
 	n.metrics.Counter("rotunda_audit_syncs_total", "Times that the audit journal was made durable.", func() float64 {
 		return float64(n.journal.Stats().Syncs)
 	})
+	n.metrics.Gauge("rotunda_audit_checkpoint_timestamp_seconds", "When the last checkpoint of the audit journal was signed; 0 while the node is sealed.", func() float64 {
+		at, _ := n.journal.Certified()
+		if at.IsZero() {
+			return 0
+		}
+		return float64(at.Unix())
+	})
 	if s, ok := n.store.(interface{ Stats() bolt.Stats }); ok {
 		n.metrics.Counter("rotunda_store_commits_total", "Times that transactions were made durable together.", func() float64 {
 			return float64(s.Stats().Commits)

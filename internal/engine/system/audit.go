@@ -163,6 +163,8 @@ type journalOut struct {
 	Segments  int               `json:"segments"`
 	Bytes     int64             `json:"bytes"`
 	Sinks     map[string]uint64 `json:"sinks" doc:"Sequence of the last record that each sink has."`
+	SignedAt  wire.Time         `json:"signed_at" doc:"When the last checkpoint was signed."`
+	Problem   string            `json:"problem" audit:"clear" doc:"Why no checkpoints are signed any more; empty where they are."`
 }
 
 type searchIn struct {
@@ -432,8 +434,14 @@ func (a auditor) journal(ctx context.Context, _ *op.Call, _ op.Nothing) (journal
 		return journalOut{}, err
 	}
 	feeds, err := a.p.Journal.Feeds()
+	signed, broken := a.p.Journal.Certified()
+	problem := ""
+	if broken != nil {
+		problem = broken.Error()
+	}
 	return journalOut{
 		JournalID: fmt.Sprintf("%x", s.Journal), First: s.First, Last: s.Last, Segments: s.Segments, Bytes: s.Bytes, Sinks: feeds,
+		SignedAt: wire.Time(signed), Problem: problem,
 	}, err
 }
 
