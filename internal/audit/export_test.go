@@ -68,7 +68,7 @@ func Rechain(segments iter.Seq2[string, []byte], put func(name string, b []byte)
 }
 
 // SignedAs gives put a checkpoint as c with another root, signed.
-func SignedAs(t testing.TB, seed secret.Bytes, cluster string, c *Checkpoint, put func(note []byte)) {
+func SignedAs(t testing.TB, seed secret.Bytes, cluster string, c *Checkpoint, put func(signed []byte)) {
 	t.Helper()
 	key, err := PublicKey(seed, cluster, c.Journal)
 	if err != nil {

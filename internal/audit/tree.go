@@ -140,7 +140,7 @@ func parseNumbered(name, prefix, suffix string) (uint64, bool) {
 
 func (f *forest) head(first uint64) []byte {
 	b := append(make([]byte, 0, treeHead), treeMagic...)
-	b = append(b, treeFormat, byte(f.height), 0, 0, 0, 0, 0, 0, 0)
+	b = append(b, treeFormat, byte(f.height), 0, 0, 0, 0, 0, 0, 0) //nolint:gosec // at most 20
 	b = append(b, f.journal[:]...)
 	b = binary.BigEndian.AppendUint64(b, first)
 	b = binary.BigEndian.AppendUint32(b, checksum(b))

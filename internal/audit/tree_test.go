@@ -590,7 +590,7 @@ func TestEveryTamperingIsFound(t *testing.T) {
 	slices.Sort(names)
 	for i := range rounds {
 		kind := names[i%len(names)]
-		x := &tampered{g.Disk.Clone(), rand.New(rand.NewPCG(uint64(i), 7)), withPrefix(t, g.Disk, "journal-0"), old, other.Disk} //nolint:gosec // to be repeated
+		x := &tampered{g.Disk.Clone(), rand.New(rand.NewPCG(uint64(i), 7)), withPrefix(t, g.Disk, "journal-0"), old, other.Disk}
 		what := kinds[kind](x)
 		rep, err := stranger(t, x.d).VerifySigned(t.Context(), audit.Trust{Key: key, Checkpoints: [][]byte{kept}}, nil)
 		if !errors.Is(err, audit.ErrCorrupt) && !errors.Is(err, audit.ErrNewer) {
@@ -778,7 +778,7 @@ func TestCrashAtEveryStepOfTheTree(t *testing.T) {
 		crashes []crash
 		kept    []byte
 	)
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // to be repeated
+	rng := rand.New(rand.NewPCG(1, 2))
 	d.hook = func() {
 		mu.Lock()
 		defer mu.Unlock()
