@@ -191,6 +191,14 @@ func (p *passage) run(ctx context.Context) (value any, err error) {
 			if who := p.authenticate(ctx); who != nil {
 				return nil, who
 			}
+			verb := req.Verb
+			if verb.IsWrite() {
+				verb = op.Upsert
+			}
+			p.call.Asked = op.Ask{Verb: verb, Resource: string(req.Path)}
+			if !p.acl.May(verb, string(req.Path)) { // what is not there looks like what is denied
+				return nil, fault.New(fault.Denied, "permission denied")
+			}
 		}
 		return nil, err
 	}

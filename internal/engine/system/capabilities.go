@@ -238,7 +238,8 @@ func (a asker) explain(ctx context.Context, c *op.Call, in ExplainIn) (ExplainOu
 		return ExplainOut{}, err
 	}
 	another := !in.Token.Empty() && !in.Token.Equal(c.Token)
-	deep := c.Sudo != nil && c.Sudo(op.Update, c.Asked.Resource)
+	sudo := c.Sudo != nil && c.Sudo(op.Update, c.Asked.Resource)
+	deep := sudo
 	if !deep && (in.Details || in.Accessor != "" || len(in.Policies) > 0 || another) {
 		return ExplainOut{}, fault.New(fault.Denied, "permission denied")
 	}
@@ -280,7 +281,10 @@ func (a asker) explain(ctx context.Context, c *op.Call, in ExplainIn) (ExplainOu
 	ask.WrapTTL, ask.Params = time.Duration(in.WrapTTL), func() ([]op.Param, error) { return params, nil }
 	t := acl.Explain(ask)
 	out := ExplainOut{
-		Path: t.Path, Verb: t.Verb, Sudo: ask.Sudo, Allowed: t.Allowed, Missing: t.Missing, Note: note, Policies: acl.Policies(),
+		Path: t.Path, Verb: t.Verb, Sudo: ask.Sudo, Allowed: t.Allowed, Missing: t.Missing, Policies: acl.Policies(),
+	}
+	if sudo || t.Allowed && in.Policy == "" {
+		out.Note = note // what is mounted is told to none who may not ask
 	}
 	if deep {
 		out.Needed, out.Stanza = t.Needed, t.Stanza
