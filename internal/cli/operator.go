@@ -126,7 +126,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.keyStatus(cmd) },
 	}
 	all := []*cobra.Command{a.operatorInit(), a.operatorUnseal(), seal, status, keyStatus}
-	return group("operator", "Care for a server: init, unseal, seal, keys, recovery", append(append(all, a.keyCommands()...), a.operatorRecover())...)
+	return group("operator", "Care for a server: init, unseal, seal, keys, recovery, backups", append(append(append(all, a.keyCommands()...), a.operatorRecover()), a.backupCommands()...)...)
 }
 
 func (a *app) keyStatus(cmd *cobra.Command) error {

@@ -43,6 +43,9 @@ type Server struct {
 	// Doctor looks at a data directory and what belongs to it, running or not.
 	Doctor func(ctx context.Context, data, config string) []Finding
 
+	// Backups writes backups of stopped nodes, and reads and restores backups.
+	Backups Backups
+
 	// More are commands of their own that are listed beside the others.
 	More []Command
 }

@@ -28,7 +28,8 @@ func CLI() cli.Server {
 	return cli.Server{
 		Up: up, Serve: serve, Recover: recoverOwner, AuditSearch: auditSearch, AuditVerify: auditVerify,
 		AuditKey: auditKey, AuditProve: auditProve, Doctor: doctor,
-		More: []cli.Command{benchCommand},
+		Backups: cli.Backups{Write: writeBackup, Check: checkBackup, Restore: restore, Read: readBackup},
+		More:    []cli.Command{benchCommand},
 	}
 }
 
@@ -119,7 +120,7 @@ func auditSearch(ctx context.Context, q cli.AuditQuery, emit func(jsontext.Value
 			OldestFirst: q.Last == 0, After: q.After, Limit: q.Last,
 		}
 		if !q.Value.Empty() {
-			f.Value = audit.NewHasher(func(parts ...[]byte) [32]byte { return b.MAC(barrier.ForAudit, parts...) }).Hash(q.Value.Reveal())
+			f.Value = audit.NewHasher(func(parts ...[]byte) [32]byte { return b.MAC(barrier.ForAudit, parts...) }).HashText(q.Value)
 		}
 		if !f.OldestFirst {
 			f.After = 0
