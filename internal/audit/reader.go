@@ -358,6 +358,9 @@ type Filter struct {
 	Limit       int    // 0 for all
 }
 
+// HashText is [Hasher.Hash] of a secret: what a [Filter] looks for it by.
+func (h *Hasher) HashText(t secret.Text) string { return h.Hash(t.Reveal()) }
+
 // Search calls fn with the records that f asks for, newest first unless f says
 // otherwise.
 func (r *Reader) Search(ctx context.Context, f Filter, fn func(*Record) error) error {
