@@ -293,9 +293,16 @@ func TestClosing(t *testing.T) {
 // An engine that cannot be opened can be later: the failure is not kept.
 func TestOpenFails(t *testing.T) {
 	s := start(t, empty(t))
+	s.mount("b/")
+	if _, _, err := s.find("b/x"); err != nil {
+		t.Fatal(err)
+	}
 	s.mount("a/")
 	s.probe.FailOpen.Store(true)
 	for range 2 {
+		if _, _, err := s.find("b/x"); err != nil {
+			t.Errorf("Find of a mount beside one that cannot be opened = %v", err)
+		}
 		if _, _, err := s.find("a/x"); !errors.Is(err, brokertest.ErrProbe) {
 			t.Errorf("Find = %v", err)
 		}

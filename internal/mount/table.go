@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,7 @@ type snapshot struct {
 type engines struct {
 	mounted []*Mounted // in the order of their paths
 	byPath  map[name.Path]*Mounted
+	broken  map[name.Path]error // of mounts that cannot be opened; nil for none
 }
 
 // Parts is what a Table is made of.
@@ -150,6 +152,11 @@ func (t *Table) Find(ctx context.Context, m fence.Moment, path name.Path) (*Moun
 	if x, ok := s.byPath[path.Dir()]; ok {
 		return x, "", nil
 	}
+	for at, err := range s.broken {
+		if strings.HasPrefix(string(path.Dir()), string(at)) {
+			return nil, "", err
+		}
+	}
 	return nil, "", fault.New(fault.NoRoute, "no handler for route %q. route entry not found.", string(path))
 }
 
@@ -177,24 +184,23 @@ func (t *Table) engines(ctx context.Context, m fence.Moment) (*engines, error) {
 	if all := s.engines.Load(); all != nil {
 		return all, nil
 	}
-	mounted, err := t.openAll(context.WithoutCancel(ctx), s.entries)
-	if err != nil {
-		return nil, err
-	}
-	all := &engines{mounted: mounted, byPath: make(map[name.Path]*Mounted, len(mounted))}
+	mounted, broken := t.openAll(context.WithoutCancel(ctx), s.entries)
+	all := &engines{mounted: mounted, broken: broken, byPath: make(map[name.Path]*Mounted, len(mounted))}
 	for _, x := range mounted {
 		all.byPath[x.Entry.Path] = x
 	}
-	s.engines.Store(all)
+	if len(broken) == 0 {
+		s.engines.Store(all)
+	}
 	return all, nil
 }
 
-// openAll opens the engines of entries that are not open yet as they are. It
-// runs outside of any transaction, because opening reads the store.
-func (t *Table) openAll(ctx context.Context, entries []Entry) ([]*Mounted, error) {
+// openAll opens the engines of entries that are not open yet as they are, and
+// says which cannot be opened, and why: they answer nothing, and the others go
+// on. It runs outside of any transaction, because opening reads the store.
+func (t *Table) openAll(ctx context.Context, entries []Entry) (all []*Mounted, broken map[name.Path]error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []*Mounted
 	for _, e := range entries {
 		if e.Closing {
 			continue
@@ -205,7 +211,11 @@ func (t *Table) openAll(ctx context.Context, entries []Entry) ([]*Mounted, error
 		}
 		x, closer, err := t.openOne(ctx, e)
 		if err != nil {
-			return nil, fmt.Errorf("opening the mount at %s: %w", e.Path, err)
+			if broken == nil {
+				broken = map[name.Path]error{}
+			}
+			broken[e.Path] = fmt.Errorf("opening the mount at %s: %w", e.Path, err)
+			continue
 		}
 		t.open[e.ID] = x
 		if closer != nil {
@@ -213,7 +223,7 @@ func (t *Table) openAll(ctx context.Context, entries []Entry) ([]*Mounted, error
 		}
 		all = append(all, x)
 	}
-	return all, nil
+	return all, broken
 }
 
 // Finish removes all that the closing mount e keeps, then its key, then its
