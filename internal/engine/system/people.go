@@ -35,6 +35,7 @@ type rekeyIn struct {
 	StoredShares        *int         `json:"stored_shares" doc:"Ignored."`
 	PGPKeys             wire.Strings `json:"pgp_keys" doc:"Refused: shares are not encrypted to PGP keys."`
 	Backup              bool         `json:"backup" doc:"Refused: shares are kept nowhere."`
+	BackupSpelled       bool         `json:"Backup" doc:"The same, as a client in use spells it."`
 	RequireVerification *bool        `json:"require_verification" doc:"Ignored: the new shares are always to be proved before the old ones are worth nothing."`
 }
 
@@ -149,7 +150,7 @@ func rekeyOps(g *gate.Gate, at place) []op.Op {
 			Name: "system." + at.name + ".begin", Verb: op.Update, Path: at.path + "/init", Auth: at.auth(), Shape: at.shape(), Sudo: !at.open,
 			Does: "Begin to replace the shares of the root key by others.",
 		}.With(func(ctx context.Context, _ *op.Call, in rekeyIn) (rekeyStatus, error) {
-			if len(in.PGPKeys) > 0 || in.Backup {
+			if len(in.PGPKeys) > 0 || in.Backup || in.BackupSpelled {
 				return rekeyStatus{}, fault.New(fault.Invalid, "shares cannot be encrypted to PGP keys here, nor kept; leave pgp_keys and backup out")
 			}
 			shares, threshold := 5, 3
