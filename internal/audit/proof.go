@@ -351,7 +351,10 @@ func (r *Reader) prove(ctx context.Context, f *forest, n uint64, leaves []uint64
 	if errRead != nil {
 		return fmt.Errorf("computing the tree of the journal: %w", errRead)
 	}
-	if make(t) != nil {
+	switch err := make(t); {
+	case errors.Is(err, errNoTree):
+		return fault.New(fault.NotFound, "what is needed of the tree was removed with its records")
+	case err != nil:
 		return &Damage{Segment: checkpointName, Seq: n, What: "the records are not those that were signed"}
 	}
 	if r.live != nil {

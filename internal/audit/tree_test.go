@@ -672,6 +672,9 @@ func TestRetentionKeepsTheTree(t *testing.T) {
 		} else if _, err := p.Check(key); err != nil {
 			t.Errorf("Check = %v", err)
 		}
+		if _, err := j.Reader().Consistency(t.Context(), 40, 0); !fault.Is(err, fault.NotFound) {
+			t.Errorf("Consistency with records that were removed = %v, want NotFound", err)
+		}
 		mustClose(t, j)
 		if n := len(withPrefix(t, g.Disk, "tree-0")); n > 8 {
 			t.Errorf("%d files of tiles are left", n)

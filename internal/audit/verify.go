@@ -44,6 +44,28 @@ func (r *Reader) Verify(ctx context.Context, progress func(Progress)) (Report, e
 // and not signed yet. An error that does not wrap [ErrCorrupt] says that
 // something could not be compared.
 func (r *Reader) VerifySigned(ctx context.Context, t Trust, progress func(Progress)) (Report, error) {
+	for again := 2; ; again-- {
+		first := r.first()
+		rep, err := r.verify(ctx, t, progress)
+		if again == 0 || !errors.Is(err, ErrCorrupt) || r.first() == first {
+			return rep, err
+		}
+		// Retention removed what was being read, which can look like damage.
+	}
+}
+
+// first returns the sequence of the first record of a live journal; 0 of a stopped node's.
+func (r *Reader) first() uint64 {
+	if r.tape == nil {
+		return 0
+	}
+	if s := r.tape.status(); len(s.segments) > 0 {
+		return s.segments[0].first
+	}
+	return 0
+}
+
+func (r *Reader) verify(ctx context.Context, t Trust, progress func(Progress)) (Report, error) {
 	w, err := r.witness(ctx, t) // before the extent, which only grows
 	if err != nil {
 		return Report{}, err
