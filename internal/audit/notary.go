@@ -442,7 +442,7 @@ func (n *notary) read(ctx context.Context, last uint64, sign bool) error {
 // readSegment adds the records of one segment. Those that are in the tree
 // already, because it was begun in the middle, are stepped over.
 func (n *notary) readSegment(ctx context.Context, seg *segment, last uint64, sign bool) (err error) {
-	const most = 4 << 20
+	const most = 2 << 20 // a frame is shorter
 	name := records.name(seg.first)
 	v, err := n.f.disk.View(name)
 	if err != nil {
@@ -453,7 +453,8 @@ func (n *notary) readSegment(ctx context.Context, seg *segment, last uint64, sig
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n.buf = slices.Grow(n.buf[:0], most)[:min(most, seg.end-n.at.off)]
+		size := int(min(most, seg.end-n.at.off))
+		n.buf = slices.Grow(n.buf[:0], size)[:size]
 		got, err := v.ReadAt(n.buf, n.at.off)
 		if err != nil && !isEOF(err) {
 			return fmt.Errorf("reading %s: %w", name, err)
