@@ -107,6 +107,7 @@ func (p *passage) base() *audit.Record {
 	}
 	if e := p.entry; e != nil {
 		r.Actor = audit.Actor{Accessor: e.Accessor, DisplayName: e.DisplayName, EntityID: e.EntityID, TokenKind: string(e.Kind)}
+		r.Actor.Policies = make([]string, 0, len(e.Policies))
 		for _, n := range e.Policies {
 			r.Actor.Policies = append(r.Actor.Policies, string(n))
 		}
