@@ -419,16 +419,10 @@ func (b *Barrier) AddSpaceTx(tx storage.Tx, id SpaceID) error {
 	if !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	if err := b.freshRing(tx); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed.Load() {
-		return errClosed
-	}
-	tx.Insert(key, b.ring.newRecord(id, tx.Now()))
-	return nil
+	return b.withRing(tx, func(ring *keyring) error {
+		tx.Insert(key, ring.newRecord(id, tx.Now()))
+		return nil
+	})
 }
 
 // DropSpace destroys the keys of a space. What was kept under them can never

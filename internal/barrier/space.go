@@ -185,12 +185,23 @@ func (b *Barrier) openRecord(r storage.Reader, id SpaceID, record []byte) (*keyS
 	if err != nil {
 		return nil, err
 	}
-	plain, known, err := b.openRecordOf(term, id, record)
-	if !known && err == nil {
-		if err := b.freshRing(r); err != nil {
-			return nil, err
-		}
-		if plain, known, err = b.openRecordOf(term, id, record); !known && err == nil {
+	var plain []byte
+	known := false
+	open := func(ring *keyring) (err error) {
+		plain, known, err = ring.openRecord(term, id, record)
+		return err
+	}
+	b.mu.Lock()
+	closed := b.closed.Load()
+	if !closed {
+		err = open(&b.ring)
+	}
+	b.mu.Unlock()
+	if closed {
+		return nil, errClosed
+	}
+	if !known || err != nil {
+		if err = b.withRing(r, open); err == nil && !known {
 			return nil, fmt.Errorf("keys of term %d, of which there is no key: %w", term, storage.ErrCorrupt)
 		}
 	}
@@ -201,17 +212,13 @@ func (b *Barrier) openRecord(r storage.Reader, id SpaceID, record []byte) (*keyS
 	return parseKeySet(plain)
 }
 
-func (b *Barrier) openRecordOf(term uint32, id SpaceID, record []byte) (plain []byte, known bool, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed.Load() {
-		return nil, false, errClosed
-	}
-	box, ok := b.ring.box(term)
+// openRecord opens a record of a term, if it has the key of that.
+func (k *keyring) openRecord(term uint32, id SpaceID, record []byte) (plain []byte, known bool, err error) {
+	box, ok := k.box(term)
 	if !ok {
 		return nil, false, nil
 	}
-	plain, err = box.Open(record[recordHead:], recordAAD(b.cluster, id, term))
+	plain, err = box.Open(record[recordHead:], recordAAD(k.cluster, id, term))
 	if err != nil {
 		return nil, true, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}

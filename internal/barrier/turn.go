@@ -42,10 +42,17 @@ var ErrTurning = errors.New("barrier: the key is being turned already")
 // maxTerms is how many terms a keyring holds at most.
 const maxTerms = 64
 
-// freshRing makes the keyring in memory that of the store as r sees it. Taking
-// it from a transaction that is not kept does no harm: who seals under a term
-// compares first.
+// freshRing makes the keyring in memory that of the store as r sees it.
 func (b *Barrier) freshRing(r storage.Reader) error {
+	return b.withRing(r, func(*keyring) error { return nil })
+}
+
+// withRing makes the keyring in memory that of the store as r sees it, and calls
+// fn with it. Another reader that sees an older store, or a transaction that is
+// not kept, may leave another keyring in memory: what is sealed under a term,
+// or depends on which one is current, is to be done in fn, which must not
+// take the barrier's lock.
+func (b *Barrier) withRing(r storage.Reader, fn func(ring *keyring) error) error {
 	sealed, err := r.Get(storage.Key{Scope: keyringScope, Row: keyringRow})
 	if err != nil {
 		return fmt.Errorf("reading the keyring: %w", err)
@@ -55,9 +62,15 @@ func (b *Barrier) freshRing(r storage.Reader) error {
 	if b.closed.Load() {
 		return errClosed
 	}
-	if bytes.Equal(sealed, b.sealed) {
-		return nil
+	if !bytes.Equal(sealed, b.sealed) {
+		if err := b.adoptLocked(sealed); err != nil {
+			return err
+		}
 	}
+	return fn(&b.ring)
+}
+
+func (b *Barrier) adoptLocked(sealed []byte) error {
 	var pages memory.Pages
 	defer pages.Close()
 	ring, err := openKeyring(&pages, b.root, b.cluster, sealed)
@@ -205,31 +218,25 @@ func (b *Barrier) rewrapRecord(ctx context.Context, id SpaceID) (changed bool, e
 		if err != nil {
 			return err
 		}
-		if err := b.freshRing(tx); err != nil {
-			return err
-		}
 		set, err := b.openRecord(tx, id, record)
 		if err != nil {
 			return err
 		}
 		defer set.wipe()
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.closed.Load() {
-			return errClosed
-		}
-		tx.Put(key, b.ring.sealRecord(id, set))
-		return nil
+		return b.withRing(tx, func(ring *keyring) error {
+			tx.Put(key, ring.sealRecord(id, set))
+			return nil
+		})
 	})
 }
 
 // recordTerm reports whether a record is under the current term, or gone.
 func (b *Barrier) recordTerm(ctx context.Context, id SpaceID) (current bool, err error) {
 	err = b.raw.View(ctx, func(r storage.Reader) error {
-		if err := b.freshRing(r); err != nil {
+		var now uint32
+		if err := b.withRing(r, func(ring *keyring) error { now = ring.term; return nil }); err != nil {
 			return err
 		}
-		now, _ := b.Term()
 		record, err := r.Get(storage.Key{Scope: KeyScope(id), Row: keyRow})
 		if errors.Is(err, storage.ErrNotFound) {
 			current = true
@@ -239,7 +246,7 @@ func (b *Barrier) recordTerm(ctx context.Context, id SpaceID) (current bool, err
 			return err
 		}
 		term, err := termOf(record)
-		current = int(term) == now
+		current = term == now
 		return err
 	})
 	return current, err
@@ -248,15 +255,14 @@ func (b *Barrier) recordTerm(ctx context.Context, id SpaceID) (current bool, err
 // DropTerms removes the terms before the current one, if no keys of a space are
 // under them. It reports whether they were.
 func (b *Barrier) DropTerms(ctx context.Context) (dropped bool, err error) {
-	var checked int
+	var checked uint32
 	left := false
 	for after, more := "", true; more && !left; {
 		err := b.raw.View(ctx, func(r storage.Reader) error {
 			if after == "" {
-				if err := b.freshRing(r); err != nil {
+				if err := b.withRing(r, func(ring *keyring) error { checked = ring.term; return nil }); err != nil {
 					return err
 				}
-				checked, _ = b.Term()
 			}
 			var scopes []string
 			var err error
@@ -276,7 +282,7 @@ func (b *Barrier) DropTerms(ctx context.Context) (dropped bool, err error) {
 				if err != nil {
 					return err
 				}
-				left = left || int(term) < checked
+				left = left || term < checked
 			}
 			return nil
 		})
@@ -288,7 +294,7 @@ func (b *Barrier) DropTerms(ctx context.Context) (dropped bool, err error) {
 		return false, nil
 	}
 	err = b.changeRing(ctx, func(ring *keyring, _ *memory.Pages, _ time.Time) error {
-		ring.terms = slices.DeleteFunc(ring.terms, func(t termKey) bool { return int(t.term) < checked })
+		ring.terms = slices.DeleteFunc(ring.terms, func(t termKey) bool { return t.term < checked })
 		return nil
 	})
 	if err != nil {
@@ -340,9 +346,6 @@ func (b *Barrier) setOf(r storage.Reader, id SpaceID) (*keySet, error) {
 func (b *Barrier) changeSet(ctx context.Context, id SpaceID, change func(set *keySet, now time.Time) (changed bool, err error)) error {
 	locks := storage.Locks{Own: []string{KeyScope(id)}, Join: []string{keyringScope}}
 	return b.raw.Update(ctx, locks, func(tx storage.Tx) error {
-		if err := b.freshRing(tx); err != nil {
-			return err
-		}
 		set, err := b.setOf(tx, id)
 		if err != nil {
 			return err
@@ -352,13 +355,10 @@ func (b *Barrier) changeSet(ctx context.Context, id SpaceID, change func(set *ke
 		if err != nil || !changed {
 			return err
 		}
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.closed.Load() {
-			return errClosed
-		}
-		tx.Put(storage.Key{Scope: KeyScope(id), Row: keyRow}, b.ring.sealRecord(id, set))
-		return nil
+		return b.withRing(tx, func(ring *keyring) error {
+			tx.Put(storage.Key{Scope: KeyScope(id), Row: keyRow}, ring.sealRecord(id, set))
+			return nil
+		})
 	})
 }
 
@@ -468,12 +468,13 @@ type Place struct{ Scope, Row string }
 
 // The bounds of one [Barrier.Sweep].
 const (
-	sweepRows   = 2048    // looked at
-	sweepBytes  = 4 << 20 // looked at
-	sweepPage   = 16      // rows looked at at once
-	rewrapRows  = 48      // in one transaction
-	rewrapBytes = 700_000 // in one transaction, which may write storage.MaxBytes
-	scopeSize   = 1 + 16 + 20
+	sweepRows    = 2048    // looked at
+	sweepBytes   = 4 << 20 // looked at
+	sweepPage    = 16      // rows looked at at once
+	rewrapRows   = 48      // in one transaction
+	rewrapBytes  = 700_000 // in one transaction, which may write storage.MaxBytes
+	rewrapScopes = 12      // in one transaction, which may declare storage.MaxScopes
+	scopeSize    = 1 + 16 + 20
 )
 
 // Sweep looks at some of the rows of a space from a place on, and brings those
@@ -494,11 +495,7 @@ func (b *Barrier) Sweep(ctx context.Context, id SpaceID, from Place, h Holder) (
 		return from, 0, false, fmt.Errorf("looking for rows under an older key: %w", err)
 	}
 	for len(stale) > 0 {
-		n, size := 0, 0
-		for n < len(stale) && n < rewrapRows && stale[n].key.Scope == stale[0].key.Scope && (n == 0 || size+stale[n].size <= rewrapBytes) {
-			size += stale[n].size
-			n++
-		}
+		n := batch(stale)
 		if err := s.rewrapRows(ctx, stale[:n], h); err != nil {
 			return from, changed, false, fmt.Errorf("bringing rows under the current key: %w", err)
 		}
@@ -506,6 +503,21 @@ func (b *Barrier) Sweep(ctx context.Context, id SpaceID, from Place, h Holder) (
 		stale = stale[n:]
 	}
 	return to, changed, more, nil
+}
+
+// batch returns how many of the first rows go into one transaction.
+func batch(rows []staleRow) int {
+	scopes, size := 0, 0
+	for n, x := range rows {
+		if n == 0 || x.key.Scope != rows[n-1].key.Scope {
+			scopes++
+		}
+		size += x.size
+		if n > 0 && (n == rewrapRows || scopes > rewrapScopes || size > rewrapBytes) {
+			return n
+		}
+	}
+	return len(rows)
 }
 
 type staleRow struct {
@@ -596,10 +608,14 @@ func (r *reader) isStale(key storage.Key, value []byte, h Holder) (bool, error) 
 // RewrapValue implements [Rewrapper], for who only looks.
 func (k *keys) RewrapValue(v Value, wrapped []byte) ([]byte, error) { return k.rewrap(v, wrapped) }
 
-// rewrapRows brings rows of one scope under the current key, as they are then.
+// rewrapRows brings rows under the current key, as they are then.
 func (s *Space) rewrapRows(ctx context.Context, rows []staleRow, h Holder) error {
-	scope := rows[0].key.Scope
-	locks := storage.Locks{Own: []string{scope}, Join: []string{s.KeyScope()}}
+	locks := storage.Locks{Join: []string{s.KeyScope()}}
+	for i, x := range rows {
+		if i == 0 || x.key.Scope != rows[i-1].key.Scope {
+			locks.Own = append(locks.Own, x.key.Scope)
+		}
+	}
 	return s.b.raw.Store.Update(ctx, locks, func(raw storage.Tx) error {
 		t := s.over(raw)
 		if t.err != nil {
@@ -621,7 +637,7 @@ func (s *Space) rewrapRows(ctx context.Context, rows []staleRow, h Holder) error
 			if err != nil {
 				return err
 			}
-			if h != nil && h.Holds(scope[0], at[i].Row) {
+			if h != nil && h.Holds(at[i].Scope[0], at[i].Row) {
 				again, err := h.Rewrap(plain, t)
 				if err != nil {
 					return err

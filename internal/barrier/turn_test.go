@@ -3,6 +3,7 @@ package barrier
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -188,6 +189,77 @@ func TestTurnTerm(t *testing.T) {
 	})
 }
 
+// TestFirstFormatOfKeys turns the key of a space whose record was written
+// before it said since when a key is there.
+func TestFirstFormatOfKeys(t *testing.T) {
+	id := NewSpaceID()
+	raw, root := filled(t, id)
+	b, err := Open(t.Context(), raw, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	err = raw.Update(t.Context(), storage.Locks{}, func(tx storage.Tx) error {
+		set, err := b.setOf(tx, id)
+		if err != nil {
+			return err
+		}
+		plain := []byte{format1}
+		for _, list := range [][]spaceKey{set.gens, set.names} {
+			plain = binary.BigEndian.AppendUint16(plain, uint16(len(list)))
+			for _, x := range list {
+				plain = append(binary.BigEndian.AppendUint32(plain, x.generation), x.key...)
+			}
+		}
+		box, _ := b.ring.box(1)
+		head := binary.BigEndian.AppendUint32([]byte{format1}, 1)
+		tx.Put(storage.Key{Scope: KeyScope(id), Row: keyRow}, append(head, box.Seal(plain, recordAAD(b.cluster, id, 1))...))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkFilled(t, b, id)
+	if gens, err := b.Generations(t.Context(), id); err != nil || len(gens) != 1 || !gens[0].Since.IsZero() {
+		t.Errorf("Generations = %v, %v; want one of an unknown age", gens, err)
+	}
+	if err := errors.Join(turn(t.Context(), b, id), turnTerm(t.Context(), b)); err != nil {
+		t.Fatal(err)
+	}
+	checkFilled(t, b, id)
+	if gens, err := b.Generations(t.Context(), id); err != nil || len(gens) != 1 || gens[0].Since.IsZero() {
+		t.Errorf("Generations = %v, %v; want one whose age is known", gens, err)
+	}
+}
+
+// TestLargeRows turns the key of rows of which few go into one transaction, and
+// of many scopes.
+func TestLargeRows(t *testing.T) {
+	b, _, _ := made(t)
+	id := NewSpaceID()
+	s := space(t, b, id)
+	large := bytes.Repeat([]byte("x"), 600_000)
+	for i := range 5 {
+		put(t, s, "s", fmt.Sprint(i), large)
+	}
+	for i := range 100 {
+		put(t, s, fmt.Sprint("t", i), "r", []byte("v"))
+	}
+	if err := turn(t.Context(), b, id); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if got, err := get(t, s, "s", fmt.Sprint(i)); !bytes.Equal(got, large) {
+			t.Errorf("row %d has %d bytes, %v", i, len(got), err)
+		}
+	}
+	for i := range 100 {
+		if got, err := get(t, s, fmt.Sprint("t", i), "r"); string(got) != "v" {
+			t.Errorf("scope %d = %q, %v", i, got, err)
+		}
+	}
+}
+
 // TestTermIsKeptWhileInUse holds the key of a term while keys of a space are under it.
 func TestTermIsKeptWhileInUse(t *testing.T) {
 	b, raw, root := made(t)
@@ -335,6 +407,80 @@ func TestTurnUnderLoad(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// TestTermsUnderLoad turns terms while spaces are made, turned and read. Before
+// older terms are dropped, those end who read the store as it was.
+func TestTermsUnderLoad(t *testing.T) {
+	b, raw, root := made(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var (
+		wg      sync.WaitGroup
+		reading sync.RWMutex
+		mu      sync.Mutex
+		all     []SpaceID
+	)
+	for range 3 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil && i < 200; i++ {
+				id := NewSpaceID()
+				if err := b.AddSpace(t.Context(), id); err != nil {
+					t.Errorf("AddSpace: %v", err)
+					return
+				}
+				if i%2 == 0 {
+					if _, err := b.TurnSpace(t.Context(), id); err != nil {
+						t.Errorf("TurnSpace: %v", err)
+						return
+					}
+				}
+				reading.RLock()
+				s, err := b.Space(t.Context(), id)
+				reading.RUnlock()
+				if err != nil {
+					t.Errorf("Space: %v", err)
+					return
+				}
+				put(t, s, "s", "r", []byte("v"))
+				mu.Lock()
+				all = append(all, id)
+				mu.Unlock()
+			}
+		})
+	}
+	for range 40 {
+		if _, err := b.TurnTerm(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.RewrapRecords(t.Context()); err != nil {
+			t.Error(err)
+		}
+		reading.Lock()
+		_, err := b.DropTerms(t.Context())
+		reading.Unlock()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	wg.Wait()
+	if err := turnTerm(t.Context(), b); err != nil || b.Terms() != 1 {
+		t.Errorf("turning the term in the end = %v, %d terms", err, b.Terms())
+	}
+	again, err := Open(t.Context(), raw, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	for _, id := range all {
+		s, err := again.Space(t.Context(), id)
+		if err != nil {
+			t.Fatalf("a space was lost: %v", err)
+		}
+		if got, err := get(t, s, "s", "r"); string(got) != "v" {
+			t.Fatalf("Get = %q, %v", got, err)
+		}
+	}
 }
 
 func TestTermsAreBounded(t *testing.T) {

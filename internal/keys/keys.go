@@ -343,6 +343,8 @@ func (k *Keeper) dropTerms(ctx context.Context) error {
 	return k.record(ctx, "older keyring terms destroyed", slog.Int("term", term))
 }
 
+// record writes an event to the log and to the audit journal; of which space it
+// is, is part of it.
 func (k *Keeper) record(ctx context.Context, event string, attrs ...slog.Attr) error {
 	k.c.Log.LogAttrs(ctx, slog.LevelInfo, "turning keys", append([]slog.Attr{slog.String("event", event)}, attrs...)...)
 	if k.c.Record == nil {
@@ -384,7 +386,7 @@ func (k *Keeper) tendSpace(ctx context.Context, p Policy, s Space) (done *turned
 		if last.Number, err = b.TurnSpace(ctx, s.ID); err != nil {
 			return nil, false, err
 		}
-		if err := k.record(ctx, "mount key rotated", slog.String("space", s.Name)); err != nil {
+		if err := k.record(ctx, "mount key rotated: "+s.Name); err != nil {
 			return nil, false, err
 		}
 	}
@@ -441,7 +443,7 @@ func (k *Keeper) retire(ctx context.Context, t turned) error {
 	if err := k.forget(ctx, t.space.ID); err != nil {
 		return err
 	}
-	return k.record(ctx, "older mount key destroyed", slog.String("space", t.space.Name), slog.Int64("rows", t.rows))
+	return k.record(ctx, "older mount key destroyed: "+t.space.Name, slog.Int64("rows", t.rows))
 }
 
 // breath is the pause between two looks at many rows: it leaves the processor to requests.

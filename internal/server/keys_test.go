@@ -85,7 +85,7 @@ func TestKeysAreRotated(t *testing.T) {
 	}
 	destroyed, dropped := 0, 0
 	for _, x := range r.Records(0) {
-		if x.Event == "older mount key destroyed" {
+		if strings.HasPrefix(x.Event, "older mount key destroyed: ") {
 			destroyed++
 		}
 		if x.Event == "older keyring terms destroyed" {
