@@ -462,6 +462,17 @@ type Holder interface {
 	Rewrap(row []byte, w Rewrapper) ([]byte, error)
 }
 
+// NoDataKeys is the [Holder] of a space in which no values are sealed.
+type NoDataKeys struct{}
+
+var _ Holder = NoDataKeys{}
+
+// Holds implements [Holder].
+func (NoDataKeys) Holds(byte, string) bool { return false }
+
+// Rewrap implements [Holder].
+func (NoDataKeys) Rewrap([]byte, Rewrapper) ([]byte, error) { return nil, nil }
+
 // Place is a row of the physical store, and all that is before it. The zero
 // Place is before every row.
 type Place struct{ Scope, Row string }
@@ -480,7 +491,7 @@ const (
 // Sweep looks at some of the rows of a space from a place on, and brings those
 // that are under an older key, and the data keys in them, under the current
 // one. It returns where it has come to, how many rows it has changed, and
-// whether there is more. A nil holder is one for a space without data keys.
+// whether there is more. A nil holder is [NoDataKeys].
 func (b *Barrier) Sweep(ctx context.Context, id SpaceID, from Place, h Holder) (to Place, changed int, more bool, err error) {
 	s, err := b.Space(ctx, id)
 	if err != nil {

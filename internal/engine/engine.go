@@ -109,8 +109,9 @@ type Instance struct {
 	Drain func(ctx context.Context) (more bool, err error)
 
 	// Keys knows which of the engine's rows hold data keys that Values has
-	// wrapped, so that they can be brought under another key of the mount. An
-	// engine that seals values must have it.
+	// wrapped, so that they can be brought under another key of the mount:
+	// [barrier.NoDataKeys] for an engine that seals no values. The key of a mount
+	// whose engine does not say is never rotated, as what was forgotten would be lost.
 	Keys barrier.Holder
 
 	Close func() error

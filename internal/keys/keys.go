@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -105,7 +106,7 @@ func WritePolicy(tx storage.Tx, p Policy) error {
 type Space struct {
 	ID   barrier.SpaceID
 	Name string         // for the log: the accessor of its mount
-	Keys barrier.Holder // of its data keys; nil for a space without
+	Keys barrier.Holder // of its data keys; nil where they are not known: its key is not turned
 }
 
 // Config is what a Keeper is made of.
@@ -162,8 +163,16 @@ func (k *Keeper) TurnTerm(ctx context.Context) (int, error) {
 
 // TurnSpace gives a space another key, under which everything comes in the
 // background, and returns its generation. The error is a fault of kind Invalid
-// while that is under way for the key before. The rider in ctx is carried.
+// while that is under way for the key before, and where it is not known which
+// rows hold data keys. The rider in ctx is carried.
 func (k *Keeper) TurnSpace(ctx context.Context, id barrier.SpaceID) (uint32, error) {
+	spaces, err := k.c.Spaces(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("listing the spaces: %w", err)
+	}
+	if !slices.ContainsFunc(spaces, func(s Space) bool { return s.ID == id && s.Keys != nil }) {
+		return 0, fault.New(fault.Invalid, "the key of this mount cannot be rotated: its engine is not there, or does not say where it keeps data keys")
+	}
 	generation, err := k.c.Barrier.TurnSpace(ctx, id)
 	if errors.Is(err, barrier.ErrTurning) {
 		return 0, fault.Wrap(fault.Invalid, err, "the key of this mount is being rotated already")
@@ -367,6 +376,9 @@ type turned struct {
 // the current one. It returns nil where there is no older key to be destroyed,
 // and says whether it has changed anything.
 func (k *Keeper) tendSpace(ctx context.Context, p Policy, s Space) (done *turned, changed bool, err error) {
+	if s.Keys == nil {
+		return nil, false, nil
+	}
 	b := k.c.Barrier
 	gens, err := b.Generations(ctx, s.ID)
 	if errors.Is(err, barrier.ErrNoSpace) {

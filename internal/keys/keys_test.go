@@ -35,6 +35,9 @@ type store struct {
 
 const secrets = 12
 
+// unknown is a space of which it is not known where its data keys are.
+var unknown = barrier.SpaceID{1: 7}
+
 func made(t testing.TB) *store {
 	t.Helper()
 	fake := clocktest.New(start)
@@ -133,7 +136,7 @@ func (s *store) keeper(t testing.TB, raw storage.Store, events *[]string) (*keys
 	return keys.New(keys.Config{
 		Barrier: b, Core: core, Clock: s.clock, Log: slog.New(slog.DiscardHandler), Grace: -1,
 		Spaces: func(context.Context) ([]keys.Space, error) {
-			return []keys.Space{{barrier.Core, "core", nil}, {barrier.Tokens, "tokens", nil}, {s.id, "kv_1", safe.Heads{}}}, nil
+			return []keys.Space{{barrier.Core, "core", barrier.NoDataKeys{}}, {barrier.Tokens, "tokens", barrier.NoDataKeys{}}, {unknown, "other_1", nil}, {s.id, "kv_1", safe.Heads{}}}, nil
 		},
 		Record: func(_ context.Context, event string) error {
 			if events != nil {
@@ -224,6 +227,11 @@ func TestTurnSpace(t *testing.T) {
 	}
 	if _, err := k.TurnSpace(t.Context(), s.id); !fault.Is(err, fault.Invalid) {
 		t.Errorf("TurnSpace at once again = %v; want Invalid", err)
+	}
+	for _, id := range []barrier.SpaceID{unknown, barrier.NewSpaceID()} {
+		if _, err := k.TurnSpace(t.Context(), id); !fault.Is(err, fault.Invalid) {
+			t.Errorf("TurnSpace of a space whose data keys are not known = %v; want Invalid", err)
+		}
 	}
 	if st, err := k.Status(t.Context(), s.id); err != nil || !st.Turning || st.Generation != 2 {
 		t.Errorf("Status = %+v, %v", st, err)

@@ -27,7 +27,7 @@ type Mounted struct {
 	Call   op.Mount // what its operations are told of it
 	Routes *op.Routes
 	Drain  func(ctx context.Context) (more bool, err error)
-	Keys   barrier.Holder // of its data keys; nil for an engine without
+	Keys   barrier.Holder // of its data keys; nil for an engine that does not say
 }
 
 // Table finds the mount that a path lies in. It keeps one instance of each

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -98,7 +97,8 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 		Node: n.c.Info.ClusterName, Log: n.c.Log, Observe: n.metrics.Ran, Clock: n.c.Clock,
 		Close: func() error {
 			n.sinks.p.Store(nil)
-			return errors.Join(background.end(), parts.Mounts.Close())
+			background.end()
+			return parts.Mounts.Close()
 		},
 	}), nil
 }
@@ -114,7 +114,7 @@ func spacesOf(ctx context.Context, changes *fence.Fence, mounts *mount.Table) ([
 	if err != nil {
 		return nil, err
 	}
-	spaces := []keys.Space{{ID: barrier.Core, Name: "core"}, {ID: barrier.Tokens, Name: "tokens"}}
+	spaces := []keys.Space{{ID: barrier.Core, Name: "core", Keys: barrier.NoDataKeys{}}, {ID: barrier.Tokens, Name: "tokens", Keys: barrier.NoDataKeys{}}}
 	for _, m := range mounted {
 		if m.Entry.Fixed {
 			continue
@@ -256,8 +256,7 @@ func (b *background) run(what string, fn func(context.Context) error) {
 	})
 }
 
-func (b *background) end() error {
+func (b *background) end() {
 	b.cancel()
 	b.wg.Wait()
-	return nil
 }

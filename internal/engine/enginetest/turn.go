@@ -31,6 +31,9 @@ func Turn(ctx context.Context, b *barrier.Barrier, id barrier.SpaceID, h barrier
 
 // testTurn fails each commit of turning the mount's key.
 func (s Suite) testTurn(t *testing.T) {
+	if New(t, s.Kind, s.Options).Instance.Keys == nil {
+		t.Fatalf("%s does not say which of its rows hold data keys", s.Kind.Name)
+	}
 	var r *Rig
 	var want string
 	open := func(testing.TB) storage.Store {
