@@ -59,8 +59,10 @@ func (a *app) run(ctx context.Context) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a.release, a.done = stop, ctx.Done()
-	if err := refuseToken(a.Args); err != nil {
-		return a.exit(ctx, err)
+	for _, err := range []error{refuseToken(a.Args), checkArgs(a.Args), checkSettings(a.env)} {
+		if err != nil {
+			return a.exit(ctx, err)
+		}
 	}
 	a.root.SetArgs(normalise(a.Args, longFlags(a.root)))
 	return a.exit(ctx, a.root.ExecuteContext(ctx))
@@ -288,6 +290,10 @@ func (a *app) target() (target, error) {
 		if t.token, err = store.Token(t.name); err != nil && !errors.Is(err, profile.ErrNoToken) {
 			return t, err
 		}
+	}
+
+	if err := checkSecret(t.token, "token of "+t.source); err != nil {
+		return t, err
 	}
 
 	switch file := first(a.caCert, a.whichValue("CACERT")); {

@@ -10,6 +10,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"rotunda.dev/rotunda/internal/clock"
@@ -31,5 +32,20 @@ func Main(ctx context.Context, p Program) int {
 	if p.Clock == nil {
 		p.Clock = clock.System{}
 	}
-	return newApp(p).run(ctx) //nolint:contextcheck // a command takes the context of its call
+	return guarded(p.Stderr, func() int {
+		return newApp(p).run(ctx) //nolint:contextcheck // a command takes the context of its call
+	})
+}
+
+// guarded returns what run does. A panic, which only a mistake in this program
+// can cause, becomes one line: a stack could hold secrets and helps nobody who
+// reads it here.
+func guarded(stderr io.Writer, run func() int) (code int) {
+	defer func() {
+		if recover() != nil {
+			_, _ = fmt.Fprintln(stderr, "rotunda: internal error, please report it with the command that you gave") // nobody to tell
+			code = 1
+		}
+	}()
+	return run()
 }

@@ -25,7 +25,9 @@ import (
 //	-             a JSON object on standard input
 //
 // A key that comes twice becomes a list.
-func (a *app) parseData(args []string) (object, error) {
+//
+// Command is the command line up to them, for advice.
+func (a *app) parseData(command string, args []string) (object, error) {
 	var out object
 	usedStdin := false
 	stdin := func() ([]byte, error) {
@@ -50,6 +52,9 @@ func (a *app) parseData(args []string) (object, error) {
 				return nil, err
 			}
 			v := jsontext.Value(bytes.TrimSpace(raw))
+			if err := checkText(string(raw), sourceName(arg)); err != nil {
+				return nil, err
+			}
 			if v.Kind() != '{' || !v.IsValid() {
 				return nil, fmt.Errorf("%s must hold one JSON object, without a name that stands twice", sourceName(arg))
 			}
@@ -63,9 +68,9 @@ func (a *app) parseData(args []string) (object, error) {
 			if err != nil {
 				return nil, err
 			}
-			v, err := jsonText(text)
+			v, err := jsonText(text, "the value of "+show.Clean(key), "base64 FILE | "+command+" "+show.Shell(key)+"=-")
 			if err != nil {
-				return nil, fmt.Errorf("the value of %s: %w", show.Clean(key), err)
+				return nil, err
 			}
 			out.add(key, v)
 		}
@@ -95,11 +100,12 @@ func (a *app) argument(value string, stdin func() ([]byte, error)) (string, erro
 	return value, nil
 }
 
-// jsonText returns s as a JSON string. It refuses what is not UTF-8, because
-// JSON cannot carry it and it would come back different.
-func jsonText(s string) (jsontext.Value, error) {
-	if !utf8.ValidString(s) {
-		return nil, advise(errors.New("it is not UTF-8 text, and would not come back byte for byte"), "base64 FILE | rotunda set PATH -")
+// jsonText returns s, which what names, as a JSON string. It refuses what is
+// not UTF-8, because JSON cannot carry it and it would come back different;
+// instead is the command that stores it in base64.
+func jsonText(s, what, instead string) (jsontext.Value, error) {
+	if err := checkText(s, what); err != nil {
+		return nil, advise(err, instead)
 	}
 	b, err := json.Marshal(s)
 	if err != nil {

@@ -152,11 +152,18 @@ const hashOp = "system.audit-hash"
 // searched returns the value that a search is for.
 func (a *app) searched(cmd *cobra.Command) (secret.Text, error) {
 	if a.canAsk() {
-		return a.ask("the value to look for")
+		t, err := a.ask("the value to look for")
+		if err == nil {
+			err = checkSecret(t, "value to look for")
+		}
+		return t, err
 	}
 	s, err := a.valueFrom(cmd, "", []string{"-"}, false)
 	if err == nil && s == "" {
 		err = usageError{errors.New("--value needs a value on standard input"), cmd.CommandPath()}
+	}
+	if err == nil {
+		err = checkSecret(secret.New(s), "value to look for")
 	}
 	return secret.New(s), err
 }
@@ -577,7 +584,7 @@ func (a *app) auditEnable() *cobra.Command {
 	c.Flags().StringVar(&description, "description", "", "what it is for")
 	c.Flags().BoolVar(&local, "local", false, "do not replicate it")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		options, err := a.parseData(args[1:])
+		options, err := a.parseData(commandFor(cmd, args[0]), args[1:])
 		if err != nil {
 			return err
 		}

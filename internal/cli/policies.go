@@ -64,17 +64,11 @@ func (a *app) policyCommand() *cobra.Command {
 	write := &cobra.Command{
 		Use: "write NAME FILE", Short: "Store a policy from a file, or from standard input (-)", Args: exactly(2, "NAME or FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var text []byte
-			var err error
-			if args[1] == "-" {
-				text, err = a.readAll()
-			} else {
-				text, err = a.readFile(strings.TrimPrefix(args[1], "@"))
-			}
+			text, err := a.textFile(strings.TrimPrefix(args[1], "@"))
 			if err != nil {
 				return err
 			}
-			body := new(object).set("policy", string(text)).json()
+			body := new(object).set("policy", text).json()
 			return a.send(cmd, api.Request{Method: "PUT", Path: "sys/policies/acl/" + args[0], Body: body}, "Success! Uploaded policy: "+args[0])
 		},
 	}
@@ -166,11 +160,11 @@ metadata/ after the mount. Without a flag it is about yourself.`,
 			body.set("policies", policies)
 		}
 		if file != "" {
-			text, err := a.readFile(file)
+			text, err := a.textFile(file)
 			if err != nil {
 				return err
 			}
-			body.set("policy", string(text))
+			body.set("policy", text)
 		}
 		cl, err := a.client()
 		if err != nil {

@@ -85,20 +85,20 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 			if made, err = generate(length, charset); err != nil {
 				return err
 			}
-			data, err = valueOf(field, made)
+			data, err = valueOf(cmd, path, field, made)
 		case fields && field == "":
 			for _, r := range rest {
 				if strings.HasSuffix(r, "=") && !strings.Contains(strings.TrimRight(r, "="), "=") {
 					return usageError{errors.New("a FIELD= without a value is refused, because a value in base64 looks the same: for an empty one write FIELD=@/dev/null"), cmd.CommandPath()}
 				}
 			}
-			data, err = a.parseData(rest)
+			data, err = a.parseData(commandFor(cmd, args[0]), rest)
 		case len(rest) > 1:
 			return usageError{errors.New("one secret has one value, or FIELD=VALUE for each field"), cmd.CommandPath()}
 		default:
 			var text string
 			if text, err = a.valueFrom(cmd, path, rest, exact); err == nil {
-				data, err = valueOf(field, text)
+				data, err = valueOf(cmd, path, field, text)
 			}
 		}
 		if err != nil {
@@ -168,8 +168,14 @@ func (a *app) saved(m mountInfo, path string, v int64, made string, shown bool, 
 	return nil
 }
 
-func valueOf(field, text string) (object, error) {
-	v, err := jsonText(text)
+func valueOf(cmd *cobra.Command, path, field, text string) (object, error) {
+	instead := "base64 FILE | " + commandFor(cmd, path)
+	if field != "" {
+		instead += " " + show.Shell(field)+"=-"
+	} else {
+		instead += " -"
+	}
+	v, err := jsonText(text, "the value of "+show.Clean(first(field, path)), instead)
 	if err != nil {
 		return nil, err
 	}

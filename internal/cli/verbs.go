@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
@@ -146,7 +147,7 @@ func (a *app) writeCommand() *cobra.Command {
 			if len(args) == 1 && !force {
 				return usageError{errors.New("what to write is missing; to send nothing, add --force"), cmd.CommandPath()}
 			}
-			data, err := a.parseData(args[1:])
+			data, err := a.parseData(commandFor(cmd, args[0]), args[1:])
 			if err != nil {
 				return err
 			}
@@ -210,7 +211,7 @@ func (a *app) patchCommand() *cobra.Command {
 		Use: "patch PATH KEY=VALUE...", Short: "Change some of what is at a path of the API", Args: atLeast(2, "PATH or KEY=VALUE"),
 		Long: "Change some of what is at a path of the API.\n\n" + dataHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := a.parseData(args[1:])
+			data, err := a.parseData(commandFor(cmd, args[0]), args[1:])
 			if err != nil {
 				return err
 			}
@@ -254,6 +255,22 @@ func cleanHelp(s string) string {
 // secretArgument returns a token or key that an argument gives: "-" reads it
 // from standard input, and without it a person is asked.
 func (a *app) secretArgument(args []string, what string) (secret.Text, error) {
+	t, err := a.secretFrom(args, what)
+	if err == nil {
+		err = checkSecret(t, what)
+	}
+	return t, err
+}
+
+// checkSecret refuses a token or key that is not text: none is.
+func checkSecret(t secret.Text, what string) error {
+	if !utf8.ValidString(t.Reveal()) {
+		return fmt.Errorf("the %s is not UTF-8 text", what)
+	}
+	return nil
+}
+
+func (a *app) secretFrom(args []string, what string) (secret.Text, error) {
 	switch {
 	case len(args) == 0:
 		return a.ask(what)
