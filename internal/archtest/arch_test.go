@@ -81,7 +81,7 @@ func TestTheDomainImportsNoStrangers(t *testing.T) {
 func each(t *testing.T, check func(file, pkg string, imports []string)) {
 	t.Helper()
 	root := os.DirFS("..") // read by this process, so that go test's cache sees a change
-	err := fs.WalkDir(root, ".", func(file string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(root, ".", func(file string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
 			return err
 		}

@@ -51,7 +51,7 @@ func Rechain(segments iter.Seq2[string, []byte], put func(name string, b []byte)
 			chain = firstChain(records, h.journal)
 		}
 		h.chain = chain
-		copy(b, h.append(nil))
+		copy(b, h.encode())
 		for at := headerLen; at < len(b); {
 			n, err := frameLen(b[at:])
 			if err != nil {

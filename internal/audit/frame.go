@@ -128,22 +128,21 @@ type header struct {
 	key     [8]byte
 }
 
-func (h *header) append(dst []byte) []byte {
-	at := len(dst)
-	dst = append(dst, segmentMagic...)
+func (h *header) encode() []byte {
+	dst := append(make([]byte, 0, headerLen), segmentMagic...)
 	dst = append(dst, segmentFormat, byte(h.stream), 0, 0, 0, 0, 0, 0, 0)
 	dst = append(dst, h.journal[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, h.first)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(h.begun.UnixNano())) //nolint:gosec // read back the same way
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.begun.UnixNano()))
 	dst = append(dst, h.chain[:]...)
 	dst = append(dst, h.key[:]...)
 	dst = append(dst, make([]byte, 36)...)
-	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[at:], castagnoli))
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst, castagnoli))
 }
 
 var errHeader = errors.New("the segment header is damaged")
 
-// parseHeader is the inverse of append, for every byte of it.
+// parseHeader is the inverse of encode, for every byte of it.
 func parseHeader(b []byte) (header, error) {
 	var h header
 	if len(b) < headerLen || string(b[:7]) != segmentMagic {
@@ -158,7 +157,7 @@ func parseHeader(b []byte) (header, error) {
 	copy(h.journal[:], b[16:])
 	copy(h.chain[:], b[48:])
 	copy(h.key[:], b[80:])
-	if (h.stream != records && h.stream != events) || !bytes.Equal(h.append(nil), b[:headerLen]) {
+	if (h.stream != records && h.stream != events) || !bytes.Equal(h.encode(), b[:headerLen]) {
 		return h, errHeader
 	}
 	return h, nil

@@ -154,10 +154,10 @@ var (
 
 func (h *Hasher) plan(t reflect.Type) plan {
 	if p, ok := h.plans.Load(t); ok {
-		return p.(plan) //nolint:forcetypeassert // nothing else is kept
+		return p.(plan) //nolint:forcetypeassert,errcheck // nothing else is kept
 	}
 	p, _ := h.plans.LoadOrStore(t, h.makePlan(t))
-	return p.(plan) //nolint:forcetypeassert // nothing else is kept
+	return p.(plan) //nolint:forcetypeassert,errcheck // nothing else is kept
 }
 
 // makePlan must not ask for the plans of the types in t: a type may hold itself.
@@ -215,7 +215,7 @@ func (h *Hasher) makePlan(t reflect.Type) plan {
 }
 
 func redactText(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
-	t, ok := v.Interface().(secret.Text)
+	t, ok := reflect.TypeAssert[secret.Text](v)
 	if !ok {
 		return redactUnknown(h, dst, v, false, 0)
 	}
@@ -223,7 +223,7 @@ func redactText(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
 }
 
 func redactJSON(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
-	j, ok := v.Interface().(secret.JSON)
+	j, ok := reflect.TypeAssert[secret.JSON](v)
 	if !ok {
 		return redactUnknown(h, dst, v, false, 0)
 	}
@@ -231,7 +231,7 @@ func redactJSON(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
 }
 
 func redactBytes(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
-	b, ok := v.Interface().(secret.Bytes)
+	b, ok := reflect.TypeAssert[secret.Bytes](v)
 	if !ok {
 		return redactUnknown(h, dst, v, false, 0)
 	}
@@ -447,7 +447,7 @@ func showString(_ *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
 }
 
 func showTime(h *Hasher, dst []byte, v reflect.Value, _ bool, _ int) []byte {
-	t, ok := v.Convert(timeType).Interface().(time.Time)
+	t, ok := reflect.TypeAssert[time.Time](v.Convert(timeType))
 	switch {
 	case !ok:
 		return redactUnknown(h, dst, v, false, 0)

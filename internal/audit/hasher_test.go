@@ -95,22 +95,28 @@ func TestRedact(t *testing.T) {
 		{"a named string is no name", struct {
 			C class `json:"c"`
 		}{"x"}, `{"c":` + x("x") + `}`},
-		{"secret JSON", struct {
-			J secret.JSON `body:"whole"`
-		}{secret.NewJSON([]byte(` {"b":[1.50,true,null,"s"],"a":{"€":"x","é":18446744073709551615}} `))},
-			`{"whole":{"a":{"é":` + x("18446744073709551615") + `,"€":` + x("x") + `},"b":[` + x("1.50") + `,` + x("true") + `,null,` + x("s") + `]}}`},
+		{
+			"secret JSON",
+			struct {
+				J secret.JSON `body:"whole"`
+			}{secret.NewJSON([]byte(` {"b":[1.50,true,null,"s"],"a":{"€":"x","é":18446744073709551615}} `))},
+			`{"whole":{"a":{"é":` + x("18446744073709551615") + `,"€":` + x("x") + `},"b":[` + x("1.50") + `,` + x("true") + `,null,` + x("s") + `]}}`,
+		},
 		{"what is not JSON", struct {
 			J secret.JSON    `json:"j"`
 			R jsontext.Value `json:"r"`
 		}{secret.NewJSON([]byte(`{"a":`)), jsontext.Value(`{"a":1,"a":2}`)}, `{"j":` + x(`{"a":`) + `,"r":` + x(`{"a":1,"a":2}`) + `}`},
-		{"maps and lists", struct {
-			M wire.Map          `json:"m"`
-			S wire.Strings      `json:"s"`
-			A map[string]any    `json:"a"`
-			I map[int]string    `json:"i"`
-			N map[string]string `json:"n"`
-		}{wire.Map{"k": "v"}, wire.Strings{"a"}, map[string]any{"x": 1, "b": []byte("y"), "c": nil}, map[int]string{1: "x"}, nil},
-			`{"a":{"b":` + x("y") + `,"c":null,"x":1},"i":{"1":` + x("x") + `},"m":{"k":` + x("v") + `},"n":null,"s":[` + x("a") + `]}`},
+		{
+			"maps and lists",
+			struct {
+				M wire.Map          `json:"m"`
+				S wire.Strings      `json:"s"`
+				A map[string]any    `json:"a"`
+				I map[int]string    `json:"i"`
+				N map[string]string `json:"n"`
+			}{wire.Map{"k": "v"}, wire.Strings{"a"}, map[string]any{"x": 1, "b": []byte("y"), "c": nil}, map[int]string{1: "x"}, nil},
+			`{"a":{"b":` + x("y") + `,"c":null,"x":1},"i":{"1":` + x("x") + `},"m":{"k":` + x("v") + `},"n":null,"s":[` + x("a") + `]}`,
+		},
 		{"embedded", struct {
 			embedded
 			*stringer
@@ -121,14 +127,17 @@ func TestRedact(t *testing.T) {
 			B []string `json:"b,omitempty"`
 			C int      `json:"c"`
 		}{}, `{"c":0}`},
-		{"unknown types", struct {
-			S stringer   `json:"s"`
-			M marshals   `json:"m"`
-			E error      `json:"e"`
-			C complex128 `json:"c"`
-			A [3]byte    `json:"a"`
-		}{stringer{"s"}, marshals{"m"}, errors.New("e"), 1i, [3]byte{'x', 'y', 'z'}},
-			`{"a":` + x("xyz") + `,"c":` + x("(0+1i)") + `,"e":` + x("e") + `,"m":` + x("m") + `,"s":` + x("s") + `}`},
+		{
+			"unknown types",
+			struct {
+				S stringer   `json:"s"`
+				M marshals   `json:"m"`
+				E error      `json:"e"`
+				C complex128 `json:"c"`
+				A [3]byte    `json:"a"`
+			}{stringer{"s"}, marshals{"m"}, errors.New("e"), 1i, [3]byte{'x', 'y', 'z'}},
+			`{"a":` + x("xyz") + `,"c":` + x("(0+1i)") + `,"e":` + x("e") + `,"m":` + x("m") + `,"s":` + x("s") + `}`,
+		},
 		{"wrap", op.Wrap{Token: secret.New("tok"), TTL: time.Minute}, ""},
 		{"empty", op.Empty{}, `{}`},
 		{"nothing", nil, ``},
@@ -172,7 +181,7 @@ func TestRedactIsBounded(t *testing.T) {
 	list := make([]any, 1)
 	list[0] = list
 	deep := strings.Repeat(`[`, 5000) + strings.Repeat(`]`, 5000)
-	for name, v := range map[string]any{
+	for what, v := range map[string]any{
 		"a map that holds itself": m, "a list that holds itself": list,
 		"deep JSON": secret.NewJSON([]byte(deep)), "long": struct{ L []string }{make([]string, 100000)},
 		"long text": struct {
@@ -181,7 +190,7 @@ func TestRedactIsBounded(t *testing.T) {
 	} {
 		got := h.Redact(v)
 		if len(got) > 64<<10 {
-			t.Errorf("%s: %d bytes", name, len(got))
+			t.Errorf("%s: %d bytes", what, len(got))
 		}
 		wantCanonical(t, got)
 	}
@@ -263,12 +272,26 @@ func FuzzRedactHidesValues(f *testing.F) {
 			Ints      map[int]string
 			Struct    struct{ S string }
 		}{
-			canary, class(canary), p, &p, []byte(canary), [4]byte([]byte(canary)[:4]), []string{canary}, [1]string{canary},
-			map[string]string{"k": canary}, map[string][]map[string]any{"k": {{"k": canary, "l": []byte(canary), "m": errors.New(canary)}}},
-			iface, fmt.Errorf("%s", canary), stringer{canary}, secret.New(canary), secret.NewJSON(fmt.Appendf(nil, "{\"k\":%q}", "x")), secret.NewBytes([]byte(canary)),
-			raw, jsontext.Value(canary), wire.Strings{canary}, wire.Map{"k": canary}, fn, nil, marshals{canary},
-			embedded{Other: canary}, &embedded{Other: canary}, op.Raw{ContentType: canary, Body: []byte(canary)}, op.Grant{ClientToken: secret.New(canary), Metadata: map[string]string{"k": canary}},
-			nil, map[int]string{1: canary}, struct{ S string }{canary},
+			canary, class(canary), p, &p, []byte(canary), [4]byte([]byte(canary)[:4]),
+			[]string{canary},
+			[1]string{canary},
+			map[string]string{"k": canary},
+			map[string][]map[string]any{"k": {{"k": canary, "l": []byte(canary), "m": errors.New(canary)}}},
+			iface, fmt.Errorf("%s", canary),
+			stringer{canary},
+			secret.New(canary), secret.NewJSON(fmt.Appendf(nil, "{\"k\":%q}", "x")), secret.NewBytes([]byte(canary)),
+			raw, jsontext.Value(canary),
+			wire.Strings{canary},
+			wire.Map{"k": canary},
+			fn, nil,
+			marshals{canary},
+			embedded{Other: canary},
+			&embedded{Other: canary},
+			op.Raw{ContentType: canary, Body: []byte(canary)},
+			op.Grant{ClientToken: secret.New(canary), Metadata: map[string]string{"k": canary}},
+			nil,
+			map[int]string{1: canary},
+			struct{ S string }{canary},
 		}
 		got := h.Redact(v)
 		if bytes.Contains(got, []byte("canary<")) {

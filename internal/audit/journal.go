@@ -428,7 +428,7 @@ func (j *Journal) append(ctx context.Context, r *Record) error {
 	if r.ID == "" {
 		r.ID = newTextID(j.c.Clock.Now())
 	}
-	e := entries.Get().(*entry) //nolint:forcetypeassert // the pool holds nothing else
+	e := entries.Get().(*entry) //nolint:forcetypeassert,errcheck // the pool holds nothing else
 	e.json = appendRecord(e.json[:0], r, false)
 	e.kind, e.request, e.critical = r.Kind, r.RequestID, r.Critical
 	b, seq, err := j.main.add(e)
@@ -471,7 +471,7 @@ func newTextID(t time.Time) string {
 }
 
 func randomID(t time.Time) (b [16]byte) {
-	binary.BigEndian.PutUint64(b[:], uint64(t.UnixNano())) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(b[:], uint64(t.UnixNano()))
 	rand.Read(b[8:])
 	return b
 }

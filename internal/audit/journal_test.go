@@ -109,10 +109,10 @@ func TestAppendedRecordsAreReadAgain(t *testing.T) {
 // The same on the operating system's files: permissions, locking, prepared segments.
 func TestJournalOnADirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
-	if err := os.Mkdir(dir, 0o777); err != nil { //nolint:gosec // what is tested
+	if err := os.Mkdir(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // what is tested
+	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	store, keys := mem.New(mem.Config{}), t.TempDir()
@@ -216,7 +216,7 @@ func TestEventsWhileSealed(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the node's key file: %v, %v", info.Mode(), err)
 	}
-	if err := os.Chmod(filepath.Join(g.Config.KeysDir, audit.SealedKeyName), 0o644); err != nil { //nolint:gosec // what is tested
+	if err := os.Chmod(filepath.Join(g.Config.KeysDir, audit.SealedKeyName), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := audit.Open("", g.Config); err == nil {

@@ -59,7 +59,7 @@ func (k *keys) mac(label string, parts ...[]byte) (sum [32]byte, err error) {
 	if k.gone {
 		return sum, ErrLocked
 	}
-	m := k.macs.Get().(*macState) //nolint:forcetypeassert // the pool holds nothing else
+	m := k.macs.Get().(*macState) //nolint:forcetypeassert,errcheck // the pool holds nothing else
 	m.h.Reset()
 	m.h.Write(append(m.room[:0], label...))
 	for _, p := range parts {

@@ -141,7 +141,7 @@ func (r *Reader) removed(seg *segment, err error) bool {
 
 // frames yields the frames of a segment that is b, each with its offset, up to
 // the zeros at its end, or to what a crash left there if it is the last one.
-func (r *Reader) frames(e *extent, i int, b []byte) iter.Seq2[int64, frame] {
+func (r *Reader) frames(b []byte) iter.Seq2[int64, frame] {
 	return func(yield func(int64, frame) bool) {
 		for off := int64(headerLen); off < int64(len(b)); {
 			f, err := parseFrame(b[off:])
@@ -212,7 +212,7 @@ func (r *Reader) forward(ctx context.Context, from uint64, begin, end time.Time,
 			return err
 		}
 		off, last, began := int64(headerLen), seg.first-1, seg.first
-		for at, f := range r.frames(&e, i, buf) {
+		for at, f := range r.frames(buf) {
 			last, began, off = f.seq(), f.seq()-uint64(f.place), at+int64(f.size())
 			if last < from {
 				continue
@@ -293,7 +293,7 @@ func (r *Reader) offsets(e *extent, i int, b []byte, dst []int64) ([]int64, erro
 	}
 	dst = dst[:0]
 	off, last, began := int64(headerLen), e.segments[i].first-1, e.segments[i].first
-	for at, f := range r.frames(e, i, b) {
+	for at, f := range r.frames(b) {
 		last, began, off = f.seq(), f.seq()-uint64(f.place), at+int64(f.size())
 		dst = append(dst, at)
 	}
@@ -558,7 +558,7 @@ func (r *Reader) Stored(ctx context.Context, seq uint64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range r.frames(&e, i, b) {
+		for _, f := range r.frames(b) {
 			if f.seq() == seq {
 				return bytes.Clone(f.stored), nil
 			}
@@ -600,7 +600,7 @@ func (r *Reader) Leaves(ctx context.Context, from uint64) iter.Seq2[[32]byte, er
 			if err != nil {
 				break
 			}
-			for _, f := range r.frames(&e, i, b) {
+			for _, f := range r.frames(b) {
 				if f.seq() >= from && !yield(LeafHash(f.stored), nil) {
 					return
 				}

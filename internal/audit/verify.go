@@ -106,7 +106,7 @@ func (r *Reader) verify(ctx context.Context, t Trust, progress func(Progress)) (
 		at.off = headerLen
 		opens := r.keys != nil && seg.key == r.keys.id
 		began := seg.first
-		for off, f := range r.frames(&e, i, buf) {
+		for off, f := range r.frames(buf) {
 			if rep.Records%1024 == 0 {
 				if err := ctx.Err(); err != nil {
 					return rep, err

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"time"
 
 	"rotunda.dev/rotunda/internal/aead"
@@ -80,11 +81,11 @@ type Header struct {
 func (h Header) encode() []byte {
 	b := append([]byte(magic), format, 0, 0, 0, 0)
 	b = append(append(b, h.ID[:]...), h.Cluster[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(h.Made.UnixNano())) //nolint:gosec // after 1970
+	b = binary.BigEndian.AppendUint64(b, uint64(h.Made.UnixNano()))
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Mark))
 	b = binary.AppendUvarint(b, uint64(len(h.Name)))
 	b = append(b, h.Name...)
-	b = append(b, byte(len(h.Rows)))
+	b = append(b, byte(len(h.Rows))) //nolint:gosec // at most maxRows
 	for _, r := range h.Rows {
 		b = appendRow(b, r)
 	}
@@ -291,7 +292,7 @@ func NewReader(file io.Reader) (*Reader, error) {
 		return nil, cutOff(err, ErrDamaged)
 	}
 	h, ok := parseHeader(body)
-	if r.head = append(head, body...); !ok || !bytes.Equal(h.encode(), r.head) {
+	if r.head = slices.Concat(head, body); !ok || !bytes.Equal(h.encode(), r.head) {
 		return nil, fmt.Errorf("%w: malformed header", ErrDamaged)
 	}
 	r.header = h

@@ -21,13 +21,15 @@ import (
 // rig is a store with some rows in two spaces, and its root key.
 type rig struct {
 	store   *bolt.Store
+	dir     string
 	root    secret.Bytes
 	barrier *barrier.Barrier
 }
 
 func newRig(t testing.TB, rows, size int) *rig {
 	t.Helper()
-	store, err := bolt.Open(filepath.Join(t.TempDir(), "store"), bolt.Config{})
+	dir := filepath.Join(t.TempDir(), "store")
+	store, err := bolt.Open(dir, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +64,7 @@ func newRig(t testing.TB, rows, size int) *rig {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return &rig{store, root, b}
+	return &rig{store, dir, root, b}
 }
 
 func (r *rig) unseal(context.Context, []seal.Stanza, []byte) (secret.Bytes, error) {

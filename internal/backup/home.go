@@ -78,7 +78,7 @@ func ReadHome(ctx context.Context, core storage.Store) (h Home, err error) {
 // it belongs. The first name is kept; another one quarantines the store.
 func Settle(ctx context.Context, core storage.Store, name string) (h Home, err error) {
 	settled := func(r storage.Reader) (bool, error) {
-		there := false
+		var there bool
 		h, there, err = readHome(r)
 		return there && (h.Name == name || h.Quarantined()), err
 	}

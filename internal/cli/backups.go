@@ -129,7 +129,7 @@ func (a *app) writeBackup(file string, write func(io.Writer) error) (err error) 
 			_ = os.Remove(f.Name()) // what is left of it is of no use
 		}
 	}()
-	defer f.Close() //nolint:errcheck // closed below where it counts
+	defer f.Close()
 	if err := write(f); err != nil {
 		return err
 	}

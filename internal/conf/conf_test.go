@@ -245,7 +245,6 @@ func TestFieldsAreDocumented(t *testing.T) {
 	var look func(reflect.Type)
 	look = func(typ reflect.Type) {
 		for f := range typ.Fields() {
-			f := f
 			key := f.Tag.Get("hcl")
 			if key == "-" {
 				continue
@@ -268,7 +267,6 @@ func TestFieldsAreDocumented(t *testing.T) {
 	var text strings.Builder
 	limits := reflect.TypeFor[conf.Limits]()
 	for f := range limits.Fields() {
-		f := f
 		text.WriteString(f.Tag.Get("hcl") + " = " + strconv.Quote(f.Tag.Get("default")) + "\n")
 	}
 	s, _, err := conf.Parse("r.hcl", small+"limits {\n"+text.String()+"}")

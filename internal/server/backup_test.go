@@ -52,7 +52,7 @@ func TestBackupIsCutOffBySealing(t *testing.T) {
 	n, _ := wired(t)
 	err := n.gate.With(t.Context(), func(ctx context.Context, b *broker.Broker) error {
 		shut := make(chan error, 1)
-		w := pieces(func(p []byte) (int, error) {
+		w := pieces(func([]byte) (int, error) {
 			go func() { shut <- n.gate.Shut() }()
 			<-ctx.Done()
 			return 0, ctx.Err()

@@ -12,6 +12,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/memory"
 	"rotunda.dev/rotunda/internal/secret"
@@ -66,7 +67,7 @@ func certificateOf(h home) cli.Finding {
 	if err != nil {
 		return cli.Finding{Check: "certificate", State: cli.Bad, Detail: err.Error(), Fix: "rotunda up --data " + h.data}
 	}
-	left := time.Until(t.Leaf().NotAfter)
+	left := t.Leaf().NotAfter.Sub(clock.System{}.Now())
 	if left < 7*24*time.Hour {
 		return cli.Finding{
 			Check: "certificate", State: cli.Warning, Detail: fmt.Sprintf("it ends in %d days", int(left.Hours()/24)), Fix: "rotunda up --data " + h.data + " (a running node renews it by itself)",
@@ -106,7 +107,7 @@ func journalOf(ctx context.Context, h home) cli.Finding {
 	if err != nil {
 		return cli.Finding{Check: "audit journal", State: cli.Bad, Detail: err.Error(), Fix: "rotunda audit verify --data " + h.data}
 	}
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close()
 	report, err := r.Verify(ctx, nil)
 	if err != nil {
 		return cli.Finding{Check: "audit journal", State: cli.Bad, Detail: err.Error(), Fix: "rotunda audit verify --data " + h.data}
@@ -118,6 +119,6 @@ func lockable() cli.Finding {
 	var pages memory.Pages
 	held := pages.Hold(make([]byte, 32))
 	defer held.Wipe()
-	defer pages.Close() //nolint:errcheck // the process ends
+	defer pages.Close()
 	return cli.Finding{Check: "key memory", State: cli.Good, Detail: "keys are kept in " + string(pages.Kind()) + " memory"}
 }

@@ -46,5 +46,5 @@ func tendHeap(ctx context.Context, c clock.Clock) {
 
 // garbagePercent returns GOGC for a live heap of so many bytes.
 func garbagePercent(live uint64) int {
-	return int(min(max(spareHeap*100/max(live, 1), 100), mostPercent)) //nolint:gosec // at most mostPercent
+	return int(min(max(spareHeap*100/max(live, 1), 100), mostPercent))
 }

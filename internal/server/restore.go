@@ -98,7 +98,7 @@ func openBackup(ctx context.Context, c cli.RestoreConfig, fn func(o *backup.Open
 	if err != nil {
 		return fmt.Errorf("opening the backup: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	unseal, err := unsealerOf(c)
 	if err != nil {
 		return err
@@ -180,7 +180,8 @@ func blank(dir string) error {
 // beside the one of the data, which gets its name at the end, so that a crash
 // leaves nothing that looks like a node.
 func restore(ctx context.Context, c cli.RestoreConfig) (out cli.BackupReport, err error) {
-	data, node := c.Data, Config{}
+	data := c.Data
+	var node Config
 	if c.File != "" {
 		config, _, err := conf.Load(c.File)
 		if err != nil {
@@ -203,7 +204,7 @@ func restore(ctx context.Context, c cli.RestoreConfig) (out cli.BackupReport, er
 	if err != nil {
 		return out, fmt.Errorf("making a directory to restore to: %w", err)
 	}
-	defer os.RemoveAll(making) //nolint:errcheck // of no use once it is not renamed
+	defer os.RemoveAll(making)
 	key := ""
 	err = openBackup(ctx, c, func(o *backup.Opened, root secret.Bytes) error {
 		err := load(ctx, o, root, making, func(b *barrier.Barrier) (err error) {
@@ -345,7 +346,7 @@ func (n *Node) get(ctx context.Context, path string) ([]byte, error) {
 		return nil, fmt.Errorf("asking for %s: %w", path, err)
 	}
 	r.RequestURI, r.RemoteAddr = r.URL.RequestURI(), "127.0.0.1:1"
-	r.Header.Set("X-Vault-Token", token.Reveal())
+	r.Header.Set("X-Vault-Token", token.Reveal()) //nolint:forbidigo // a request within this process
 	w := &recorder{head: http.Header{}}
 	n.Handler().ServeHTTP(w, r)
 	if w.status != http.StatusOK {

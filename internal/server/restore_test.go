@@ -12,7 +12,6 @@ import (
 
 	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/cli"
-	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
 )
@@ -141,7 +140,7 @@ func TestRestoreByShares(t *testing.T) {
 			t.Errorf("Share(%d, %d), want %d, 2", have, need, asked)
 		}
 		asked++
-		return []gate.Share(shares)[asked].Hex, nil
+		return shares[asked].Hex, nil
 	}
 	if _, err := restore(t.Context(), c); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func BenchmarkScale(b *testing.B) {
 	for _, secrets := range []int{1000, scaleOf(b, "ROTUNDA_SCALE", 1_000_000)} {
 		dir := b.TempDir()
 		for _, task := range []string{"load", "serve"} {
-			cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkScale$", "-test.benchtime=1x", "-test.timeout=0") //nolint:gosec // this very program
+			cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkScale$", "-test.benchtime=1x", "-test.timeout=0")
 			cmd.Env = append(os.Environ(), "ROTUNDA_SCALE_DIR="+dir, "ROTUNDA_SCALE_TASK="+task, "ROTUNDA_SCALE_SECRETS="+strconv.Itoa(secrets))
 			out, err := cmd.CombinedOutput()
 			if err != nil {

@@ -33,7 +33,7 @@ func sources(t *testing.T, fn func(path string, set *token.FileSet, f *ast.File)
 	n := 0
 	for _, dir := range []string{"internal", "cmd"} {
 		root := os.DirFS(filepath.Join("..", "..", dir))
-		err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		err := fs.WalkDir(root, ".", func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "test/") {
 				return err
 			}

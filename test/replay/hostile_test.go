@@ -2,7 +2,6 @@ package replay
 
 import (
 	"flag"
-	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -261,7 +260,7 @@ func TestHostileRequests(t *testing.T) {
 	if n := sent.Load(); n < 5000 && *hostile >= 0.25 {
 		t.Errorf("%d requests; want at least 5000", n)
 	}
-	t.Log(fmt.Sprintf("%d hostile requests, %d refused, in %v", sent.Load(), refusedOnes.Load(), time.Since(began)))
+	t.Logf("%d hostile requests, %d refused, in %v", sent.Load(), refusedOnes.Load(), time.Since(began))
 }
 
 // isHealth reports a status that the caller itself asked for.

@@ -46,9 +46,10 @@ func refused(t *testing.T, r *servertest.Rig, attacks ...attack) {
 	before := r.Last()
 	ids := map[string]string{}
 	for _, a := range attacks {
-		if a.token == "" {
+		switch a.token {
+		case "":
 			a.token = r.Root
-		} else if a.token == nobody {
+		case nobody:
 			a.token = ""
 		}
 		if a.method == "" {

@@ -74,7 +74,7 @@ func (g *Rig) Reader(t testing.TB) *audit.Reader {
 
 // Record returns the i-th of a series of records that differ.
 func Record(i int) *audit.Record {
-	hash := fmt.Sprintf("%s%x", audit.HashPrefix, sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
+	hash := fmt.Sprintf("%s%x", audit.HashPrefix, sha256.Sum256([]byte{byte(i), byte(i >> 8)})) //nolint:gosec // low bytes of a number
 	return &audit.Record{
 		Kind: audit.Request, Time: time.Date(2026, 11, 24, 8, 0, i, i, time.UTC), Node: "test", RequestID: fmt.Sprintf("request-%d", i),
 		Op: "kv.get", Verb: "read", Path: fmt.Sprintf("secret/data/app%d", i),

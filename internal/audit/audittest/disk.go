@@ -72,10 +72,10 @@ func (d *Disk) HangSyncs() (release func()) {
 }
 
 // SetSpace bounds what all files take together; negative is no bound.
-func (d *Disk) SetSpace(bytes int64) {
+func (d *Disk) SetSpace(room int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.space = bytes
+	d.space = room
 }
 
 // Used returns what all files take together.

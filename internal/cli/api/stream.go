@@ -38,7 +38,7 @@ func (c *Client) Stream(ctx context.Context, r Request, w io.Writer) (int64, err
 	if err != nil {
 		return 0, &Unreachable{c.c.Address, err}
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	if !late.Stop() {
 		return 0, &Unreachable{c.c.Address, context.DeadlineExceeded}
 	}

@@ -134,7 +134,6 @@ func (s Suite) testDocumented(t *testing.T) {
 func checkIn(t *testing.T, o op.Op) {
 	t.Helper()
 	for f := range o.In.Fields() {
-		f := f
 		if !f.IsExported() {
 			continue
 		}
@@ -168,7 +167,6 @@ func checkOut(t *testing.T, opName string, typ reflect.Type, seen map[reflect.Ty
 	}
 	seen[typ] = true
 	for f := range typ.Fields() {
-		f := f
 		if !f.IsExported() {
 			continue
 		}

@@ -43,25 +43,25 @@ var RenewAccessor = op.Def[renewAccessorIn, op.Empty]{
 
 func (t *tokens) renewOps() []op.Op {
 	store := t.store.Space()
-	renew := func(tx storage.Tx, c *op.Call, target token.Target, text secret.Text, increment wire.Duration, none error) (op.Empty, error) {
+	renew := func(tx storage.Tx, c *op.Call, target token.Target, text secret.Text, increment wire.Duration, none error) error {
 		id, found, err := t.store.Resolve(tx, target)
 		if err != nil {
-			return op.Empty{}, err
+			return err
 		}
 		if !found {
-			return op.Empty{}, none
+			return none
 		}
 		err = t.store.Renew(tx, c, id, text, time.Duration(increment))
 		if fault.Is(err, fault.Unauthenticated) {
 			err = none
 		}
-		return op.Empty{}, err
+		return err
 	}
 	self := func(tx storage.Tx, c *op.Call, increment wire.Duration) (op.Empty, error) {
 		if c.Caller.Kind == string(token.Batch) {
 			return op.Empty{}, errBatchRenew()
 		}
-		return renew(tx, c, token.ByID(c.Caller.TokenID), c.Token, increment, fault.New(fault.Denied, "permission denied"))
+		return op.Empty{}, renew(tx, c, token.ByID(c.Caller.TokenID), c.Token, increment, fault.New(fault.Denied, "permission denied"))
 	}
 	return []op.Op{
 		Renew.InTx(store, op.Work[renewIn, op.Empty]{
@@ -78,7 +78,7 @@ func (t *tokens) renewOps() []op.Op {
 				if t.store.IsBatch(in.Token) {
 					return op.Empty{}, errBatchRenew()
 				}
-				return renew(tx, c, token.ByText(in.Token), in.Token, in.Increment, fault.New(fault.Denied, "bad token"))
+				return op.Empty{}, renew(tx, c, token.ByText(in.Token), in.Token, in.Increment, fault.New(fault.Denied, "bad token"))
 			},
 		}),
 		RenewSelf.InTx(store, op.Work[renewSelfIn, op.Empty]{
@@ -92,7 +92,7 @@ func (t *tokens) renewOps() []op.Op {
 				if in.Accessor == "" {
 					return op.Empty{}, errNoAccessor()
 				}
-				return renew(tx, c, token.ByAccessor(in.Accessor), secret.New(""), in.Increment, errAccessor())
+				return op.Empty{}, renew(tx, c, token.ByAccessor(in.Accessor), secret.New(""), in.Increment, errAccessor())
 			},
 		}),
 	}

@@ -338,7 +338,7 @@ func (r *Rig) Try(token, method, path, body string, headers ...string) (*Answer,
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, err

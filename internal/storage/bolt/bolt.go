@@ -399,7 +399,7 @@ func (s *Store) sound(sn *snapshot) error {
 func (s *Store) look(ctx context.Context, sn *snapshot) error {
 	if err := sn.walk(ctx, false); err != nil {
 		if ctx.Err() == nil {
-			s.config.Log.Error("store has damaged pages", slog.Any("error", err))
+			s.config.Log.ErrorContext(ctx, "store has damaged pages", slog.Any("error", err))
 		}
 		return nil
 	}
