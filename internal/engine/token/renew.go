@@ -57,11 +57,11 @@ func (t *tokens) renewOps() []op.Op {
 		}
 		return err
 	}
-	self := func(tx storage.Tx, c *op.Call, increment wire.Duration) (op.Empty, error) {
+	self := func(tx storage.Tx, c *op.Call, increment wire.Duration) error {
 		if c.Caller.Kind == string(token.Batch) {
-			return op.Empty{}, errBatchRenew()
+			return errBatchRenew()
 		}
-		return op.Empty{}, renew(tx, c, token.ByID(c.Caller.TokenID), c.Token, increment, fault.New(fault.Denied, "permission denied"))
+		return renew(tx, c, token.ByID(c.Caller.TokenID), c.Token, increment, fault.New(fault.Denied, "permission denied"))
 	}
 	return []op.Op{
 		Renew.InTx(store, op.Work[renewIn, op.Empty]{
@@ -73,7 +73,7 @@ func (t *tokens) renewOps() []op.Op {
 			},
 			Do: func(tx storage.Tx, c *op.Call, in renewIn) (op.Empty, error) {
 				if in.Token.Empty() {
-					return self(tx, c, in.Increment)
+					return op.Empty{}, self(tx, c, in.Increment)
 				}
 				if t.store.IsBatch(in.Token) {
 					return op.Empty{}, errBatchRenew()
@@ -84,7 +84,7 @@ func (t *tokens) renewOps() []op.Op {
 		RenewSelf.InTx(store, op.Work[renewSelfIn, op.Empty]{
 			Locks: func(c *op.Call, _ renewSelfIn) storage.Locks { return t.store.Locks(token.ByID(c.Caller.TokenID)) },
 			Do: func(tx storage.Tx, c *op.Call, in renewSelfIn) (op.Empty, error) {
-				return self(tx, c, in.Increment)
+				return op.Empty{}, self(tx, c, in.Increment)
 			},
 		}),
 		RenewAccessor.InTx(store, op.Work[renewAccessorIn, op.Empty]{
