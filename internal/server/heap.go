@@ -15,7 +15,7 @@ import (
 // have spareHeap of garbage before it is collected, or as much as is alive,
 // whichever is more; mostPercent bounds how it starts.
 const (
-	spareHeap   = 32 << 20
+	spareHeap   = 16 << 20
 	mostPercent = 800
 	heapPause   = 5 * time.Second
 )

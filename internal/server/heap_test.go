@@ -9,8 +9,8 @@ func TestGarbagePercent(t *testing.T) {
 	}{
 		{0, mostPercent},
 		{1 << 20, mostPercent},
-		{8 << 20, 400},
-		{32 << 20, 100},
+		{8 << 20, 200},
+		{16 << 20, 100},
 		{1 << 30, 100},
 	} {
 		if got := garbagePercent(c.live); got != c.want {
