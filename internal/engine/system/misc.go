@@ -12,7 +12,6 @@ import (
 
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/op"
-	"rotunda.dev/rotunda/internal/wire"
 )
 
 type haNode struct {
@@ -24,25 +23,6 @@ type haNode struct {
 
 type haOut struct {
 	Nodes []haNode `json:"nodes"`
-}
-
-type leaseIn struct {
-	LeaseID   string        `json:"lease_id" doc:"Id of the lease."`
-	Increment wire.Duration `json:"increment" doc:"TTL that is asked for."`
-}
-
-type leasePathIn struct {
-	LeaseID string `path:"lease_id" doc:"Id of the lease."`
-	Sync    bool   `json:"sync" doc:"Answer when it is done."`
-}
-
-type leaseRevokeIn struct {
-	LeaseID string `json:"lease_id" doc:"Id of the lease."`
-	Sync    bool   `json:"sync" doc:"Answer when it is done."`
-}
-
-type leaseOut struct {
-	ID string `json:"id"`
 }
 
 type randomIn struct {
@@ -66,11 +46,6 @@ type hashOut struct {
 
 // miscOps are what clients ask of a server besides its mounts and policies.
 func miscOps(p *Parts) []op.Op {
-	unknownLease := func(text string) func(context.Context, *op.Call, leaseIn) (leaseOut, error) {
-		return func(context.Context, *op.Call, leaseIn) (leaseOut, error) {
-			return leaseOut{}, fault.New(fault.Invalid, "%s", text)
-		}
-	}
 	return []op.Op{
 		op.Def[op.Nothing, haOut]{
 			Name: "system.ha-status", Verb: op.Read, Path: "ha-status", Shape: op.Injected, Does: "List the nodes.",
@@ -89,19 +64,6 @@ func miscOps(p *Parts) []op.Op {
 			b, err := p.Measure()
 			return op.Raw{ContentType: "text/plain; version=0.0.4; charset=utf-8", Body: b}, err
 		}),
-		// No engine here lends anything, so no lease id is known.
-		op.Def[leaseIn, leaseOut]{
-			Name: "system.leases.lookup", Verb: op.Update, Path: "leases/lookup", Does: "Read a lease.",
-		}.With(unknownLease("invalid lease")),
-		op.Def[leaseIn, leaseOut]{
-			Name: "system.leases.renew", Verb: op.Update, Path: "leases/renew", Does: "Renew a lease.",
-		}.With(unknownLease("lease not found")),
-		op.Def[leaseRevokeIn, op.Empty]{
-			Name: "system.leases.revoke", Verb: op.Update, Path: "leases/revoke", Does: "Revoke a lease; one that is not there is revoked already.",
-		}.With(func(context.Context, *op.Call, leaseRevokeIn) (op.Empty, error) { return op.Empty{}, nil }),
-		op.Def[leasePathIn, op.Empty]{
-			Name: "system.leases.revoke.path", Verb: op.Update, Path: "leases/revoke/{lease_id...}", Does: "Revoke the lease named in the path; one that is not there is revoked already.",
-		}.With(func(context.Context, *op.Call, leasePathIn) (op.Empty, error) { return op.Empty{}, nil }),
 		op.Def[randomIn, randomOut]{
 			Name: "system.tools.random", Verb: op.Update, Path: "tools/random", Does: "Return random bytes from the operating system.",
 		}.With(random),

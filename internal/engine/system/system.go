@@ -76,7 +76,7 @@ func Kind(p *Parts) engine.Kind {
 // those that do not.
 func Ops(p *Parts) []op.Op {
 	return slices.Concat(
-		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), rotateOps(p), slotOps(p), peopleOps(p),
+		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), leaseOps(), rotateOps(p), slotOps(p), peopleOps(p),
 		policyOps(*p), capabilityOps(*p), wrappingOps(*p), auditOps(*p), backupOps(p),
 	)
 }
