@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -232,21 +233,26 @@ func (s *Store) gather(last uint64, took time.Duration) {
 	defer end.Stop()
 	lull := time.NewTimer(pause)
 	defer lull.Stop()
-	for had := uint64(0); ; {
+	had, quiet := uint64(0), false
+	for {
 		s.mu.Lock()
 		n := s.open.n
 		s.mu.Unlock()
 		if n >= want {
 			return
 		}
-		if n > had {
-			had = n
+		switch {
+		case n > had:
+			had, quiet = n, false
 			lull.Reset(pause)
+		case quiet:
+			return
 		}
 		select {
 		case <-s.wake:
-		case <-lull.C:
-			return
+		case <-lull.C: // perhaps because the processor was busy: those who can run do so first
+			quiet = true
+			runtime.Gosched()
 		case <-end.C:
 			return
 		}
