@@ -175,7 +175,7 @@ func TestSearchIsFast(t *testing.T) {
 	}
 	g := newRig(t)
 	g.Config.SegmentBytes = 4 << 20
-	j := g.Open(t)
+	j := certified(t, g)
 	appendMany(t, j, 0, n)
 	wanted := audittest.Record(n / 3)
 	rare := &audit.Record{
@@ -216,6 +216,30 @@ func TestSearchIsFast(t *testing.T) {
 			t.Errorf("%s: the search took %v", name, took)
 		}
 		t.Logf("%s: %v of %d records", name, took.Round(time.Millisecond), n)
+	}
+	// Proofs in a tree of more than one bundle.
+	key, head := keyOf(t, j), last(t, j)
+	for _, seq := range []uint64{1, 65_535, 65_536, 65_537, 70_000, head} {
+		if seq > head {
+			continue
+		}
+		begin := g.Config.Clock.Now()
+		p, err := r.Prove(t.Context(), seq)
+		if err != nil {
+			t.Fatalf("Prove(%d) = %v", seq, err)
+		}
+		took := g.Config.Clock.Now().Sub(begin)
+		if _, err := p.Check(key); err != nil {
+			t.Errorf("Check of the proof of %d = %v", seq, err)
+		}
+		c, err := r.Consistency(t.Context(), seq, 0)
+		if err != nil {
+			t.Fatalf("Consistency(%d, 0) = %v", seq, err)
+		}
+		if _, _, err := c.Check(key, nil); err != nil && c.From != "" {
+			t.Errorf("Check of the proof from %d = %v", seq, err)
+		}
+		t.Logf("proof of record %d: %v, %d hashes", seq, took.Round(time.Millisecond), len(p.Path))
 	}
 	mustClose(t, j)
 }

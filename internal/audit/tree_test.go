@@ -644,6 +644,49 @@ func TestATreeContradictionIsSaid(t *testing.T) {
 	mustClose(t, j)
 }
 
+// TestDamagedCheckpointsAreSaid damages what a node finds when it is started:
+// it says so in the journal, and goes on from what it can believe.
+func TestDamagedCheckpointsAreSaid(t *testing.T) {
+	g := newRig(t)
+	j := certified(t, g)
+	appendMany(t, j, 0, 20)
+	checkpoint(t, j, last(t, j))
+	key := keyOf(t, j)
+	mustClose(t, j)
+	history := withPrefix(t, g.Disk, "checkpoints-")[0]
+	for name, tc := range map[string]struct {
+		damage func(d *audittest.Disk)
+		said   bool
+	}{
+		"the last one":     {func(d *audittest.Disk) { d.Change("checkpoint", func(b []byte) []byte { return flipped(b, len(b)-9) }) }, true},
+		"the last is gone": {func(d *audittest.Disk) { d.Change("checkpoint", func([]byte) []byte { return nil }) }, false},
+		"the others": {func(d *audittest.Disk) {
+			d.Change(history, func(b []byte) []byte { return b[:len(bytes.TrimRight(b, "\x00"))-9] })
+		}, true},
+		"all tiles": {func(d *audittest.Disk) {
+			for _, n := range withPrefix(t, d, "tree-") {
+				d.Change(n, func(b []byte) []byte { clear(b); return b })
+			}
+		}, false},
+	} {
+		d := g.Disk.Clone()
+		tc.damage(d)
+		j := certified(t, g.On(d))
+		checkpoint(t, j, last(t, j))
+		said := false
+		for _, r := range audittest.Records(t, j.Reader()) {
+			said = said || r.Event == "checkpoint-damaged"
+		}
+		if said != tc.said {
+			t.Errorf("%s: that a checkpoint is damaged is said: %v, want %v", name, said, tc.said)
+		}
+		mustClose(t, j)
+		if rep := mustVerify(t, d, audit.Trust{Key: key}); rep.Signed.Records != rep.Last || rep.Signed.Stale != 0 {
+			t.Errorf("%s: VerifySigned() = %+v", name, rep)
+		}
+	}
+}
+
 func TestRetentionKeepsTheTree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t)
