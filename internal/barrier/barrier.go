@@ -166,6 +166,21 @@ func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas [
 	return nil
 }
 
+// Abandon takes the keyring and the seal stanzas out of a store that has just
+// been made and holds nothing that anyone needs: it can be made anew. What was
+// kept in it can never be read again.
+func Abandon(ctx context.Context, raw storage.Store) error {
+	err := raw.Update(ctx, storage.Locks{Own: []string{keyringScope}}, func(tx storage.Tx) error {
+		tx.Delete(storage.Key{Scope: keyringScope, Row: keyringRow})
+		tx.Delete(storage.Key{Scope: keyringScope, Row: sealRow})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("abandoning the new keyring: %w", err)
+	}
+	return nil
+}
+
 // clusterOf returns the cluster id of a store that is made with root: a UUID
 // of version 8. It is known before the store is made, so that seals can bind
 // their stanzas to it, and tells nothing of root.

@@ -171,7 +171,7 @@ func (a *app) saved(m mountInfo, path string, v int64, made string, shown bool, 
 func valueOf(cmd *cobra.Command, path, field, text string) (object, error) {
 	instead := "base64 FILE | " + commandFor(cmd, path)
 	if field != "" {
-		instead += " " + show.Shell(field)+"=-"
+		instead += " " + show.Shell(field) + "=-"
 	} else {
 		instead += " -"
 	}

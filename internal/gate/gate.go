@@ -16,10 +16,12 @@ import (
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/fault"
+	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/late"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/token"
 )
 
 // Quorum splits the root key among people, and puts it together again.
@@ -245,21 +247,40 @@ func (g *Gate) Init(ctx context.Context, in InitIn) (InitOut, error) {
 	if err := barrier.Create(ctx, g.c.Store, root, stanzas); err != nil {
 		return out, fmt.Errorf("making the keyring: %w", err)
 	}
-	if err := g.open(ctx, root, "initialized", -1); err != nil {
-		return out, fmt.Errorf("opening the new store: %w", err)
-	}
 	if !in.NoRootToken {
-		s := g.enter()
-		out.RootToken, err = s.broker.IssueRoot(ctx, g.c.Clock.Now())
-		s.busy.Done()
-		if err != nil {
-			return out, fmt.Errorf("making the root token: %w", err)
+		if out.RootToken, err = g.rootToken(ctx, root); err != nil {
+			// Nobody has seen a share, and nothing else is in the store.
+			return InitOut{}, errors.Join(fmt.Errorf("making the root token: %w", err), barrier.Abandon(context.WithoutCancel(ctx), g.c.Store))
 		}
 	}
-	if len(g.c.Auto) == 0 {
-		return out, g.shut(g.leave(), "sealed after initialization")
+	// From here on nothing may keep the shares from who asked for them: without
+	// them the store could never be opened.
+	err = g.open(ctx, root, "initialized", -1)
+	if err == nil && len(g.c.Auto) == 0 {
+		err = g.shut(g.leave(), "sealed after initialization")
+	}
+	if err != nil && in.NoRootToken {
+		return out, fmt.Errorf("opening the new store: %w", err)
+	}
+	if err != nil {
+		g.c.Log.LogAttrs(ctx, slog.LevelError, "the store is initialized, and could not be opened; it stays sealed", slog.Any("cause", err))
 	}
 	return out, nil
+}
+
+// rootToken makes the root token of a store that is not open yet.
+func (g *Gate) rootToken(ctx context.Context, root secret.Bytes) (secret.Text, error) {
+	b, err := barrier.Open(ctx, g.c.Store, root)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("opening the barrier: %w", err)
+	}
+	defer b.Close()
+	space, err := b.Space(ctx, barrier.Tokens)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("opening the space of tokens: %w", err)
+	}
+	kept := token.NewStore(b, space, fence.New(b.Raw()), g.c.Clock, token.Config{Log: g.c.Log})
+	return broker.New(broker.Parts{Tokens: kept}).IssueRoot(ctx, g.c.Clock.Now())
 }
 
 // AutoUnseal opens the gate with the first seal that can, of those that need

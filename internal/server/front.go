@@ -66,16 +66,23 @@ func (f *front) Handle(ctx context.Context, r *door.Request) (*door.Response, er
 // neither names nor values.
 func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.Response, error) {
 	call := &op.Call{ID: r.ID, Time: r.Time, Remote: r.Remote, Mount: op.Mount{Path: systemPath, Kind: "system"}}
-	value, err := o.Run(ctx, call, r.Source, func(op.Ask) error { return fault.New(fault.Denied, "permission denied") })
-	if o.Verb != op.Read {
-		if recorded := f.recordBeside(ctx, o, r, err); recorded != nil {
-			f.n.c.Log.LogAttrs(ctx, slog.LevelError, "recording an outcome", slog.String("request_id", r.ID), slog.Any("cause", recorded))
-			return nil, recorded
+	if o.Effects == op.Outside { // what it tells must be told, so that it was asked for is durable before
+		if err := f.recordBeside(ctx, o, r, "begun", ""); err != nil {
+			return nil, err
 		}
 	}
-	outcome := "ok"
+	value, err := o.Run(ctx, call, r.Source, func(op.Ask) error { return fault.New(fault.Denied, "permission denied") })
+	outcome := audit.OutcomeOK
 	if err != nil {
 		outcome = fault.KindOf(err).String()
+	}
+	if o.Verb != op.Read {
+		if recorded := f.recordBeside(ctx, o, r, outcome, publicOf(err)); recorded != nil {
+			f.n.c.Log.LogAttrs(ctx, slog.LevelError, "recording an outcome", slog.String("request_id", r.ID), slog.Any("cause", recorded))
+			if o.Effects != op.Outside {
+				return nil, recorded
+			}
+		}
 	}
 	f.n.metrics.Ran(o.Name, outcome, f.n.c.Clock.Now().Sub(r.Time))
 	if err != nil {
@@ -87,16 +94,12 @@ func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.
 	return &door.Response{Op: o, Mount: call.Mount, Value: value, Reply: call.Reply}, nil
 }
 
-func (f *front) recordBeside(ctx context.Context, o op.Op, r *door.Request, cause error) error {
-	outcome := audit.OutcomeOK
-	if cause != nil {
-		outcome = fault.KindOf(cause).String()
-	}
+func (f *front) recordBeside(ctx context.Context, o op.Op, r *door.Request, outcome, said string) error {
 	ctx = context.WithoutCancel(ctx)
 	err := f.n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
 		return b.Parts().Journal.Append(context.WithoutCancel(ctx), &audit.Record{
 			Kind: audit.Request, Time: r.Time, Node: f.n.c.Info.ClusterName, RequestID: r.ID, Op: o.Name, Verb: o.Verb.String(),
-			Path: string(r.Path), Remote: r.Remote.String(), Allowed: true, Outcome: outcome, Error: publicOf(cause), Critical: true,
+			Path: string(r.Path), Remote: r.Remote.String(), Allowed: true, Outcome: outcome, Error: said, Critical: true,
 		})
 	})
 	if fault.Is(err, fault.Sealed) {

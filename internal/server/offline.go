@@ -261,14 +261,9 @@ func recoverOwner(ctx context.Context, c cli.RecoverConfig) (out cli.Node, err e
 	}
 	err = n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
 		now := n.c.Clock.Now()
-		if out.Owner, err = issueOwner(ctx, b, now); err != nil {
-			return err
-		}
 		out.ClusterID = b.Parts().Barrier.ClusterID()
-		return n.journal.Append(ctx, &audit.Record{
-			Kind: audit.Event, Time: now, Node: n.c.Info.ClusterName, Event: "owner-recovered", Outcome: audit.OutcomeOK, Allowed: true,
-			Note: "An owner's token was made with the node's key file.",
-		})
+		out.Owner, err = n.issueOwner(ctx, b, now, "owner-recovered", "An owner's token was made with the node's key file.")
+		return err
 	})
 	if err != nil {
 		return out, err

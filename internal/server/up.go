@@ -14,6 +14,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gofrs/flock"
+
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/cli"
@@ -24,14 +27,16 @@ import (
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/seal/keyfile"
 	"rotunda.dev/rotunda/internal/secret"
+	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/token"
 )
 
 const (
-	idFile  = "node-id"  // in the data directory: names the directory of the node's keys
-	keyFile = "seal.key" // in the keys directory
-	caDir   = "tls"      // in the keys directory
-	period  = 30 * 24 * time.Hour
+	idFile   = "node-id"  // in the data directory: names the directory of the node's keys
+	keyFile  = "seal.key" // in the keys directory
+	lockFile = "lock"     // in the data directory: held by the `up` that runs there
+	caDir    = "tls"      // in the keys directory
+	period   = 30 * 24 * time.Hour
 )
 
 // home is where the parts of a node of `up` are.
@@ -56,6 +61,24 @@ func findHome(data, config string) (home, error) {
 	return home{data: data, keys: filepath.Join(config, "keys", id), id: id}, nil
 }
 
+// lockHome keeps every other `up` away from data until unlock is called: of two
+// that start at once on a fresh machine, one makes the node and the other is
+// told so.
+func lockHome(data string) (unlock func() error, err error) {
+	if err := privateDir(data); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(data, lockFile))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", data, err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("a node runs on %s already, or is just being started: %w", data, storage.ErrInUse)
+	}
+	return lock.Unlock, nil
+}
+
 // makeHome finds a node in data, or makes the directories and keys of one. Each
 // step can be taken twice: a crash in between is mended by the next start.
 func makeHome(data, config string) (home, error) {
@@ -68,6 +91,7 @@ func makeHome(data, config string) (home, error) {
 		if err != nil {
 			return home{}, fmt.Errorf("looking into %s: %w", data, err)
 		}
+		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == lockFile })
 		if len(entries) > 0 {
 			return home{}, fmt.Errorf("%s is not empty and holds no node; choose an empty directory with --data", data)
 		}
@@ -107,8 +131,13 @@ func makeHome(data, config string) (home, error) {
 
 // up runs a persistent node with a key file of its own and a certificate of a
 // local authority.
-func up(ctx context.Context, c cli.UpConfig) error {
+func up(ctx context.Context, c cli.UpConfig) (err error) {
 	log := newLogger(c.Log, "info", "text")
+	unlock, err := lockHome(c.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	h, err := makeHome(c.Data, c.Config)
 	if err != nil {
 		return err
@@ -231,6 +260,9 @@ func (n *Node) ensureSecretMount(ctx context.Context, b *broker.Broker) error {
 	if _, err := os.Stat(marker); err == nil {
 		return nil
 	}
+	if err := n.recordEvent(ctx, n.c.Clock.Now(), "mount-made", "The first start of the node makes the mount at secret/."); err != nil {
+		return err
+	}
 	if err := ensureMount(ctx, b, "secret/", "kv-v2", "key/value secret storage"); err != nil {
 		return err
 	}
@@ -253,15 +285,27 @@ func (n *Node) owner(ctx context.Context, given secret.Text) (owner secret.Text,
 				return nil
 			}
 		}
-		owner, err = issueOwner(ctx, b, now)
+		owner, err = n.issueOwner(ctx, b, now, "owner-token-issued", "The start of the node made a token for its owner.")
 		return err
 	})
 	return owner, err
 }
 
-func issueOwner(ctx context.Context, b *broker.Broker, now time.Time) (secret.Text, error) {
+// issueOwner makes a token for the owner of the node, and has a record of it
+// durable before anyone has the token.
+func (n *Node) issueOwner(ctx context.Context, b *broker.Broker, now time.Time, event, note string) (secret.Text, error) {
 	grant, err := b.Parts().Tokens.Issue(ctx, now, token.Spec{
 		DisplayName: "owner", Path: "auth/token/root", Policies: []name.Name{name.Root}, Period: period,
 	})
-	return grant.ClientToken, err
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return grant.ClientToken, n.recordEvent(ctx, now, event, note+" Its accessor is "+grant.Accessor+".")
+}
+
+// recordEvent records what the node did by itself.
+func (n *Node) recordEvent(ctx context.Context, now time.Time, event, note string) error {
+	return n.journal.Append(ctx, &audit.Record{
+		Kind: audit.Event, Time: now, Node: n.c.Info.ClusterName, Event: event, Outcome: audit.OutcomeOK, Allowed: true, Note: note,
+	})
 }

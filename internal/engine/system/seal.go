@@ -125,7 +125,7 @@ func SealOps(g *gate.Gate, info Info) []op.Op {
 			Name: "system.init.status", Verb: op.Read, Path: "init", Auth: op.Open, Sealed: true, Shape: op.Bare, Does: "Say whether the store has been initialized.",
 		}.With(s.initialized),
 		op.Def[initIn, initOut]{
-			Name: "system.init", Verb: op.Update, Path: "init", Auth: op.Open, Sealed: true, Shape: op.Bare, Does: "Make the keys of an empty store.",
+			Name: "system.init", Verb: op.Update, Path: "init", Auth: op.Open, Sealed: true, Shape: op.Bare, Effects: op.Outside, Does: "Make the keys of an empty store.",
 		}.With(s.init),
 		op.Def[unsealIn, SealStatus]{
 			Name: "system.unseal", Verb: op.Update, Path: "unseal", Auth: op.Open, Sealed: true, Shape: op.Bare, Does: "Bring one share of the root key.",
