@@ -444,9 +444,13 @@ func TestH109PrefixesEndAtSlashes(t *testing.T) {
 		attack{what: "every mount", method: http.MethodDelete, path: "sys/mounts/"},
 		attack{what: "every mount", method: http.MethodDelete, path: "sys/mounts"},
 		attack{what: "a prefix of leases", method: http.MethodPut, path: "sys/leases/revoke-prefix/"},
-		attack{what: "a prefix of leases", method: http.MethodPut, path: "sys/leases/revoke-prefix/auth"},
-		attack{what: "a prefix of leases", method: http.MethodPut, path: "sys/revoke-prefix/db/cr"},
+		attack{what: "a prefix of leases", method: http.MethodPut, path: "sys/leases/revoke-prefix/auth", status: []int{http.StatusNoContent}},
+		attack{what: "a prefix of leases", method: http.MethodPut, path: "sys/revoke-prefix/db/cr", status: []int{http.StatusNoContent}},
+		attack{what: "every lease", method: http.MethodPut, path: "sys/revoke-prefix/"},
+		attack{what: "every lease", method: http.MethodPut, path: "sys/leases/revoke-force/"},
+		attack{what: "a prefix of leases, by nobody", token: nobody, method: http.MethodPut, path: "sys/leases/revoke-prefix/auth"},
 	)
+	r.Must(r.Root, http.MethodGet, "auth/token/lookup-self", "")
 	r.Must(r.Root, http.MethodGet, "secret/data/db/creds2", "")
 }
 
