@@ -77,10 +77,10 @@ type Gate struct {
 
 	moving sync.Mutex // held to open or shut; no request takes it
 	shares Collection // guarded by moving; nil while nobody brings shares
-	ending sync.WaitGroup
 
-	mu   sync.Mutex // guards live; held for a few instructions and never during a call
-	live *session   // nil while shut
+	mu     sync.Mutex // guards what follows; held for a few instructions and never during a call
+	live   *session   // nil while shut
+	ending *session   // the one that was live last; nil before that
 }
 
 type session struct {
@@ -90,6 +90,7 @@ type session struct {
 	end     context.CancelFunc
 	busy    sync.WaitGroup // requests inside
 	people  ceremonies
+	gone    chan struct{} // closed when nothing of it is left
 }
 
 // New returns a gate. It is shut.
@@ -375,7 +376,7 @@ func (g *Gate) Reset() {
 // open makes a whole session or changes nothing. The caller holds moving, and
 // says which seal has opened; negative for none.
 func (g *Gate) open(ctx context.Context, root secret.Bytes, event string, opened int) error {
-	g.ending.Wait() // a session that still ends holds the journal
+	g.ended() // a session that still ends holds the journal
 	b, err := barrier.Open(ctx, g.c.Store, root)
 	if err != nil {
 		return fmt.Errorf("opening the barrier: %w", err)
@@ -398,7 +399,7 @@ func (g *Gate) open(ctx context.Context, root secret.Bytes, event string, opened
 	if event != "initialized" {
 		g.complete(ctx, b, root, opened)
 	}
-	s := &session{barrier: b, broker: live}
+	s := &session{barrier: b, broker: live, gone: make(chan struct{})}
 	s.ctx, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	g.mu.Lock()
 	g.live = s
@@ -413,7 +414,7 @@ func (g *Gate) Shut() error {
 	g.moving.Lock()
 	defer g.moving.Unlock()
 	err := g.shut(g.leave(), "sealed")
-	g.ending.Wait()
+	g.ended()
 	return err
 }
 
@@ -424,25 +425,41 @@ func (g *Gate) ShutSoon() {
 	if s == nil {
 		return
 	}
-	g.ending.Go(func() {
+	go func() {
 		if err := g.shut(s, "sealed"); err != nil {
 			g.c.Log.LogAttrs(context.Background(), slog.LevelError, "sealing", slog.Any("cause", err))
 		}
-	})
+	}()
 }
 
+// leave turns new requests away, and returns the session that is to be shut by
+// the caller; nil where there is none.
 func (g *Gate) leave() *session {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.live
-	g.live = nil
+	if s != nil {
+		g.live, g.ending = nil, s
+	}
 	return s
+}
+
+// ended waits until nothing is left of the session that was live last. There is
+// one at most: the next opens after this.
+func (g *Gate) ended() {
+	g.mu.Lock()
+	s := g.ending
+	g.mu.Unlock()
+	if s != nil {
+		<-s.gone
+	}
 }
 
 func (g *Gate) shut(s *session, event string) error {
 	if s == nil {
 		return nil
 	}
+	defer close(s.gone)
 	s.end()
 	s.busy.Wait()
 	s.people.end()
