@@ -223,6 +223,7 @@ type target struct {
 	address string
 	token   secret.Text
 	source  string // where the token comes from
+	plain   bool   // answers are not wrapped
 	caCert  []byte
 }
 
@@ -319,6 +320,20 @@ func (a *app) client() (*api.Client, error) {
 	return a.clientFor(t)
 }
 
+// plainClient is client for commands that need what is in the answers: nothing
+// is wrapped for them, whatever the environment says.
+func (a *app) plainClient() (*api.Client, error) {
+	if a.wrapTTL != "" {
+		return nil, usageError{errors.New("--wrap-ttl does not go with this command, which reads the answers itself: get, read, write and kv have theirs wrapped"), ""}
+	}
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	t.plain = true
+	return a.clientFor(t)
+}
+
 func (a *app) clientFor(t target) (*api.Client, error) {
 	c := api.Config{
 		Address:    t.address,
@@ -337,6 +352,9 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 		Retries:    2,
 		Headers:    http.Header{},
 		Clock:      a.Clock,
+	}
+	if t.plain {
+		c.WrapTTL = ""
 	}
 	if v := a.env.setting("MAX_RETRIES"); v != "" {
 		n, err := strconv.Atoi(v)

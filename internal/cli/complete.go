@@ -21,7 +21,7 @@ func (a *app) completePaths(n int) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
 		defer cancel()
-		cl, err := a.client()
+		cl, err := a.plainClient()
 		if err != nil {
 			return nil, none
 		}

@@ -268,6 +268,9 @@ func (f *fake) kv(w http.ResponseWriter, r *http.Request, kind, name string, bod
 		delete(f.secrets, name)
 		w.WriteHeader(http.StatusNoContent)
 	case "PUT metadata", "PATCH metadata":
+		if s == nil {
+			f.secrets[name] = &fakeSecret{}
+		}
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		f.refuse(w, 405)

@@ -25,7 +25,7 @@ func (a *app) historyCommand() *cobra.Command {
 		Args:              exactly(1, "PATH"),
 		ValidArgsFunction: a.completePaths(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}
@@ -38,12 +38,15 @@ func (a *app) historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(versions) == 0 {
+				a.note("%s has metadata and no value yet: rotunda set%s %s", show.Clean(path), a.mountFlag(), show.Shell(path))
+			}
 			return a.print(view{
 				doc: document().set("mount", m.path).set("path", path).set("current_version", current).set("versions", versions).json(),
 				people: func(w io.Writer) error {
 					t := show.Table{Header: []string{"Version", "Created", "State"}}
 					for _, v := range slices.Backward(versions) {
-						t.Add(strconv.FormatInt(v.Number, 10), a.when(v.CreatedTime), v.state(current))
+						t.Add(strconv.FormatInt(v.Number, 10), a.when(v.CreatedTime), v.state(current, a.Clock.Now()))
 					}
 					return a.table(w, &t)
 				},
@@ -166,7 +169,7 @@ func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) 
 		return false, usageError{errors.New("--with compares current versions, so no numbers go with it"), cmd.CommandPath()}
 	}
 	ctx := cmd.Context()
-	cl, err := a.client()
+	cl, err := a.plainClient()
 	if err != nil {
 		return false, err
 	}
@@ -231,12 +234,19 @@ func (a *app) lastTwo(ctx context.Context, c *api.Client, m mountInfo, path stri
 	if err != nil {
 		return 0, 0, err
 	}
+	if len(versions) == 0 {
+		return 0, 0, a.valueless(m, path)
+	}
+	next := []string{"rotunda history" + a.mountFlag() + " " + show.Shell(path)}
 	for _, v := range slices.Backward(versions) {
-		if v.Number < current && !v.Destroyed && v.DeletionTime == "" {
+		if v.readable(a.Clock.Now()) && v.Number < current {
 			return v.Number, current, nil
 		}
+		if v.Number == current && !v.Destroyed && v.deleted(a.Clock.Now()) {
+			next = append(next, undelete(m, path, current))
+		}
 	}
-	return 0, 0, failure{err: fmt.Errorf("%s has no older version that can be read", show.Clean(path)), code: 2, next: []string{"rotunda history" + a.mountFlag() + " " + show.Shell(path)}}
+	return 0, 0, failure{err: fmt.Errorf("%s has no older version that can be read", show.Clean(path)), code: 2, next: next}
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
@@ -251,7 +261,7 @@ history.`,
 		ValidArgsFunction: a.completePaths(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}

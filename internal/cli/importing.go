@@ -55,7 +55,7 @@ same is not written. FILE may be - for standard input.`,
 			if len(items) == 0 {
 				return fmt.Errorf("%s holds no secrets", show.Clean(args[0]))
 			}
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}
@@ -121,7 +121,7 @@ func (a *app) plan(ctx context.Context, c *api.Client, m mountInfo, dir string, 
 	defer bar.end()
 	for i := range plan {
 		p := &plan[i]
-		old, err := a.read(ctx, c, m, p.Path, 0)
+		old, err := a.find(ctx, c, m, p.Path, 0)
 		switch deleted, gone := errors.AsType[deletedError](err); {
 		case err == nil && same(old.data, p.data.json()):
 			p.Action = "same"
@@ -129,7 +129,7 @@ func (a *app) plan(ctx context.Context, c *api.Client, m mountInfo, dir string, 
 			p.Action, p.cas = "changed", &old.version
 		case gone:
 			p.Action, p.cas = "new", &deleted.version
-		case isNothing(err):
+		case errors.Is(err, errMissing):
 			p.Action, p.cas = "new", new(int64)
 		default:
 			return nil, err
@@ -140,12 +140,6 @@ func (a *app) plan(ctx context.Context, c *api.Client, m mountInfo, dir string, 
 		bar.step()
 	}
 	return plan, nil
-}
-
-// isNothing reports whether err says that a secret is not there.
-func isNothing(err error) bool {
-	f, ok := errors.AsType[failure](err)
-	return ok && f.code == 2
 }
 
 // carryOut shows a plan, asks, and writes.

@@ -138,7 +138,7 @@ func (a *app) kvGet() *cobra.Command {
 	c := &cobra.Command{Use: "get PATH", Short: "Print a secret", Args: exactly(1, "PATH")}
 	c.Flags().Int64Var(&version, "version", 0, "the version to print instead of the current one")
 	c.RunE = a.kvRun(&mount, func(cmd *cobra.Command, cl *api.Client, m mountInfo, rel string, _ []string) error {
-		s, err := a.read(cmd.Context(), cl, m, rel, version)
+		s, err := a.handOver(cmd.Context(), cl, m, rel, version)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -141,10 +142,39 @@ func (d deletedError) Error() string {
 	return fmt.Sprintf("version %d of %s was deleted at %s", d.version, d.path, d.when)
 }
 
-// read returns a version of a secret; 0 is the current one.
+// errMissing says that a secret, or a version of it, is not there. A person is
+// told by [app.nothing] instead.
+var errMissing = errors.New("there is no such secret")
+
+// read returns a version of a secret; 0 is the current one. It is never
+// wrapped: who calls it needs what is in it. The error says what helps.
 func (a *app) read(ctx context.Context, c *api.Client, m mountInfo, rel string, version int64) (stored, error) {
+	s, err := a.find(ctx, c, m, rel, version)
+	if errors.Is(err, errMissing) {
+		err = a.nothing(ctx, c, m, rel, version)
+	}
+	return s, err
+}
+
+// handOver is read for a command that prints the answer: it is wrapped where
+// that was asked for.
+func (a *app) handOver(ctx context.Context, c *api.Client, m mountInfo, rel string, version int64) (stored, error) {
+	s, err := a.fetch(ctx, c, api.Request{}, m, rel, version)
+	if errors.Is(err, errMissing) {
+		err = a.nothing(ctx, c, m, rel, version)
+	}
+	return s, err
+}
+
+// find is read that answers [errMissing] where nothing is there, without
+// looking for what was meant.
+func (a *app) find(ctx context.Context, c *api.Client, m mountInfo, rel string, version int64) (stored, error) {
+	return a.fetch(ctx, c, api.Request{NoWrap: true}, m, rel, version)
+}
+
+func (a *app) fetch(ctx context.Context, c *api.Client, req api.Request, m mountInfo, rel string, version int64) (stored, error) {
 	s := stored{path: rel}
-	req := api.Request{Method: "GET", Path: m.at("data", rel)}
+	req.Method, req.Path = "GET", m.at("data", rel)
 	if version != 0 {
 		if !m.v2 {
 			return s, fmt.Errorf("%s keeps no versions", m.path)
@@ -156,7 +186,7 @@ func (a *app) read(ctx context.Context, c *api.Client, m mountInfo, rel string, 
 		if md, ok := show.Field(e.Response.Data, "metadata"); ok && md.Kind() == '{' {
 			return s, a.deleted(m, rel, md)
 		}
-		return s, a.nothing(ctx, c, m, rel, version)
+		return s, errMissing
 	}
 	if err != nil {
 		return s, err
@@ -189,9 +219,14 @@ func (a *app) deleted(m mountInfo, rel string, md jsontext.Value) error {
 	d := deletedError{rel, meta.Version, meta.DeletionTime, meta.Destroyed, m.path}
 	next := []string{"rotunda history" + a.mountFlag() + " " + show.Shell(rel)}
 	if !d.destroyed {
-		next = append(next, fmt.Sprintf("rotunda kv undelete -mount=%s -versions=%d %s", strings.TrimSuffix(m.path, "/"), d.version, show.Shell(rel)))
+		next = append(next, undelete(m, rel, d.version))
 	}
 	return failure{err: d, code: 2, next: next}
+}
+
+// undelete is the command that brings a deleted version back.
+func undelete(m mountInfo, rel string, version int64) string {
+	return fmt.Sprintf("rotunda kv undelete -mount=%s -versions=%d %s", show.Shell(strings.TrimSuffix(m.path, "/")), version, show.Shell(rel))
 }
 
 // nothing says that rel is not there, and looks whether a near spelling is.
@@ -199,6 +234,11 @@ func (a *app) nothing(ctx context.Context, c *api.Client, m mountInfo, rel strin
 	what := show.Clean(rel)
 	if version != 0 {
 		return failure{err: fmt.Errorf("there is no version %d of %s in %s", version, what, m.path), code: 2, next: []string{"rotunda history" + a.mountFlag() + " " + show.Shell(rel)}}
+	}
+	if m.v2 {
+		if versions, _, err := a.versions(ctx, c, m, rel); err == nil && len(versions) == 0 {
+			return a.valueless(m, rel)
+		}
 	}
 	f := failure{err: fmt.Errorf("there is no secret %s in %s", what, m.path), code: 2}
 	if rest, ok := strings.CutPrefix(rel+"/", m.path); ok && rest != "" {
@@ -213,6 +253,20 @@ func (a *app) nothing(ctx context.Context, c *api.Client, m mountInfo, rel strin
 	return f
 }
 
+// A valuelessError is a secret that has metadata and no version.
+type valuelessError struct{ path, mount string }
+
+func (v valuelessError) Error() string {
+	return fmt.Sprintf("%s in %s has metadata and no value yet", show.Clean(v.path), v.mount)
+}
+
+func (a *app) valueless(m mountInfo, rel string) error {
+	return failure{err: valuelessError{rel, m.path}, code: 2, next: []string{
+		"rotunda set" + a.mountFlag() + " " + show.Shell(rel),
+		"rotunda kv metadata get -mount=" + show.Shell(strings.TrimSuffix(m.path, "/")) + " " + show.Shell(rel),
+	}}
+}
+
 // mountFlag returns " -m NAME" where commands need it to mean the same mount.
 func (a *app) mountFlag() string {
 	if a.mount == "" {
@@ -225,9 +279,9 @@ func (a *app) mountFlag() string {
 // directories. The error has status 404 where there are none.
 func (a *app) list(ctx context.Context, c *api.Client, m mountInfo, rel string) ([]string, error) {
 	path := m.at("metadata", rel) + "/"
-	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: strings.TrimSuffix(path, "/"), Query: url.Values{"list": {"true"}}})
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: strings.TrimSuffix(path, "/"), Query: url.Values{"list": {"true"}}, NoWrap: true})
 	if err != nil {
-		return nil, err
+		return nil, asList(err)
 	}
 	var data struct {
 		Keys []string `json:"keys"`
@@ -299,7 +353,7 @@ func (a *app) write(ctx context.Context, c *api.Client, m mountInfo, rel string,
 // the others.
 func (a *app) merge(ctx context.Context, c *api.Client, m mountInfo, rel string, data object, cas *int64) (int64, *api.Response, error) {
 	if !m.v2 {
-		resp, err := c.Do(ctx, api.Request{Method: "GET", Path: m.at("data", rel)})
+		resp, err := c.Do(ctx, api.Request{Method: "GET", Path: m.at("data", rel), NoWrap: true})
 		if err != nil && api.StatusOf(err) != 404 {
 			return 0, nil, err
 		}
@@ -347,17 +401,34 @@ type versionInfo struct {
 	Destroyed    bool   `json:"destroyed"`
 }
 
+// deleted reports whether v is deleted by now: a version that ends by itself
+// tells its end beforehand.
+func (v versionInfo) deleted(now time.Time) bool {
+	if v.DeletionTime == "" {
+		return false
+	}
+	end, err := time.Parse(time.RFC3339Nano, v.DeletionTime)
+	return err != nil || !end.After(now)
+}
+
+// readable reports whether v has its data.
+func (v versionInfo) readable(now time.Time) bool { return !v.Destroyed && !v.deleted(now) }
+
 // state returns what became of v: current is the number of the newest.
-func (v versionInfo) state(current int64) string {
+func (v versionInfo) state(current int64, now time.Time) string {
+	state := ""
 	switch {
 	case v.Destroyed:
 		return "destroyed"
-	case v.DeletionTime != "":
+	case v.deleted(now):
 		return "deleted " + v.DeletionTime
 	case v.Number == current:
-		return "current"
+		state = "current"
 	}
-	return ""
+	if v.DeletionTime != "" {
+		state = strings.TrimPrefix(state+", until "+v.DeletionTime, ", ")
+	}
+	return state
 }
 
 // history returns the versions of a secret, oldest first, and the number of
@@ -366,10 +437,16 @@ func (a *app) history(ctx context.Context, c *api.Client, m mountInfo, rel strin
 	if !m.v2 {
 		return nil, 0, failure{err: fmt.Errorf("%s keeps no versions", m.path), next: []string{"rotunda kv enable-versioning " + m.path}}
 	}
-	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: m.at("metadata", rel)})
+	versions, current, err := a.versions(ctx, c, m, rel)
 	if api.StatusOf(err) == 404 {
 		return nil, 0, a.nothing(ctx, c, m, rel, 0)
 	}
+	return versions, current, err
+}
+
+// versions is history that does not look for advice.
+func (a *app) versions(ctx context.Context, c *api.Client, m mountInfo, rel string) ([]versionInfo, int64, error) {
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: m.at("metadata", rel), NoWrap: true})
 	if err != nil {
 		return nil, 0, err
 	}

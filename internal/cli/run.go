@@ -35,7 +35,9 @@ A path that names a secret gives one variable, called as the last segment of
 the path in upper case; a secret with fields gives one for each field, called as
 the field. A path that names a directory gives all secrets in it. Without -p it
 is everything at the top of the mount. Where two give the same variable, that of
-the later -p counts.
+the later -p counts. In a directory, what has no value (its current version is
+deleted, or it has only metadata) is left out, with a line that says so; where
+-p names it alone, nothing is run.
 
 What the program prints is passed on with the secrets masked, also where it
 prints one in pieces, in base64 or escaped. Values shorter than 4 bytes, and
@@ -102,7 +104,7 @@ program does not inherit your token.`,
 // inject reads the secrets at paths and returns them by the names of their
 // variables.
 func (a *app) inject(ctx context.Context, paths []string, prefix string, recursive bool) ([]injected, error) {
-	cl, err := a.client()
+	cl, err := a.plainClient()
 	if err != nil {
 		return nil, err
 	}
@@ -139,49 +141,41 @@ func (a *app) inject(ctx context.Context, paths []string, prefix string, recursi
 }
 
 // gather returns the secrets that a path names: itself, or where it is a
-// directory those in it.
+// directory those in it. What has no value in a directory is left out, and
+// said.
 func (a *app) gather(ctx context.Context, c *api.Client, m mountInfo, path string, recursive bool) ([]injected, error) {
 	rel := strings.Trim(path, "/")
-	if rel != "" && !strings.HasSuffix(path, "/") {
-		s, err := a.read(ctx, c, m, rel, 0)
+	single := rel != "" && !strings.HasSuffix(path, "/")
+	if single {
+		s, err := a.find(ctx, c, m, rel, 0)
 		if err == nil {
 			return variables(m, s)
 		}
-		if f, ok := errors.AsType[failure](err); !ok || f.code != 2 {
-			return nil, err
-		}
-		if _, gone := errors.AsType[deletedError](err); gone {
-			return nil, err
-		}
-		if keys, listErr := a.list(ctx, c, m, rel); listErr != nil || len(keys) == 0 {
+		if !errors.Is(err, errMissing) {
 			return nil, err
 		}
 	}
-	var files []string
-	var err error
-	if recursive {
-		files, err = a.walk(ctx, c, m, rel)
-	} else if files, err = a.list(ctx, c, m, rel); api.StatusOf(err) == 404 {
-		err = nil
-	} else {
-		for i, f := range files {
-			files[i] = join(rel, f)
-		}
-	}
+	files, err := a.files(ctx, c, m, rel, recursive)
 	if err != nil {
 		return nil, err
 	}
-	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "/") })
+	if len(files) == 0 && single {
+		return nil, a.nothing(ctx, c, m, rel, 0)
+	}
+	next := []string{"rotunda ls" + a.mountFlag() + " -r", "rotunda set" + a.mountFlag() + " NAME"}
+	where := show.Clean(first(rel, "the top"))
 	if len(files) == 0 {
-		where := show.Clean(first(rel, "the top"))
-		return nil, failure{err: fmt.Errorf("there are no secrets at %s of %s", where, m.path), code: 2, next: []string{"rotunda ls" + a.mountFlag() + " -r", "rotunda set" + a.mountFlag() + " NAME"}}
+		return nil, failure{err: fmt.Errorf("there are no secrets at %s of %s", where, m.path), code: 2, next: next}
 	}
 	bar := a.progress("reading secrets", len(files))
 	defer bar.end()
 	var out []injected
+	left := 0
 	for _, f := range files {
-		s, err := a.read(ctx, c, m, f, 0)
-		if _, gone := errors.AsType[deletedError](err); gone {
+		s, err := a.find(ctx, c, m, f, 0)
+		if why := withoutValue(err); why != "" {
+			a.note("%s is left out: %s", show.Clean(f), why)
+			left++
 			continue
 		}
 		if err != nil {
@@ -194,7 +188,39 @@ func (a *app) gather(ctx context.Context, c *api.Client, m mountInfo, path strin
 		out = append(out, vars...)
 		bar.step()
 	}
+	if left == len(files) {
+		return nil, failure{err: fmt.Errorf("no secret at %s of %s has a value", where, m.path), code: 2, next: next}
+	}
 	return out, nil
+}
+
+// withoutValue says why a name that was listed gives nothing, where err is that
+// it does.
+func withoutValue(err error) string {
+	if d, ok := errors.AsType[deletedError](err); ok {
+		return d.Error()
+	}
+	if errors.Is(err, errMissing) {
+		return "it has metadata and no value yet"
+	}
+	return ""
+}
+
+// files returns the paths of the secrets in a directory; with recursive, of
+// all below it.
+func (a *app) files(ctx context.Context, c *api.Client, m mountInfo, dir string, recursive bool) ([]string, error) {
+	if recursive {
+		return a.walk(ctx, c, m, dir)
+	}
+	names, err := a.list(ctx, c, m, dir)
+	if err != nil && api.StatusOf(err) != 404 {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return strings.HasSuffix(n, "/") })
+	for i, n := range names {
+		names[i] = join(dir, n)
+	}
+	return names, nil
 }
 
 // variables returns what a secret gives to an environment.

@@ -104,7 +104,7 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 		if err != nil {
 			return err
 		}
-		cl, err := a.client()
+		cl, err := a.plainClient()
 		if err != nil {
 			return err
 		}
@@ -136,6 +136,14 @@ func (a *app) mergeOrWrite(ctx context.Context, c *api.Client, m mountInfo, rel 
 		v, resp, err := a.merge(ctx, c, m, rel, data, cas)
 		if api.StatusOf(err) != 404 || cas != nil {
 			return v, resp, err
+		}
+		// Nothing is there to merge with: the write must not replace what
+		// someone else puts there meanwhile.
+		_, err = a.find(ctx, c, m, rel, 0)
+		if deleted, gone := errors.AsType[deletedError](err); gone {
+			cas = &deleted.version
+		} else if errors.Is(err, errMissing) {
+			cas = new(int64)
 		}
 	}
 	return a.write(ctx, c, m, rel, data, cas)
@@ -229,7 +237,7 @@ line end on a terminal. Fields are printed as a table, one alone with --field.`,
 				return err
 			}
 			path := strings.Trim(args[0], "/")
-			s, err := a.read(cmd.Context(), cl, m, path, version)
+			s, err := a.handOver(cmd.Context(), cl, m, path, version)
 			if err != nil {
 				return err
 			}
@@ -279,7 +287,7 @@ func (a *app) lsCommand() *cobra.Command {
 		Example: "  rotunda ls\n  rotunda ls app -r",
 		Args:    atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}
@@ -342,7 +350,7 @@ gone for good; with --purge the whole secret is, with its history.`,
 			if destroy && len(versions) == 0 {
 				return usageError{errors.New("--destroy needs to know which --versions"), cmd.CommandPath()}
 			}
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}
@@ -381,9 +389,14 @@ gone for good; with --purge the whole secret is, with its history.`,
 				}
 				// The server answers the same whether or not there was something.
 				if m.v2 {
-					if _, _, err := a.history(ctx, cl, m, path); err != nil && api.StatusOf(err) != 403 {
+					switch done, err := a.gone(ctx, cl, m, path, len(versions) == 0 && !purge); {
+					case err != nil:
 						return err
+					case done:
+						continue
 					}
+				} else if _, err := a.read(ctx, cl, m, path, 0); err != nil && api.StatusOf(err) != 403 {
+					return err
 				}
 				if _, err := cl.Do(ctx, req); err != nil {
 					return err
@@ -397,4 +410,30 @@ gone for good; with --purge the whole secret is, with its history.`,
 	c.Flags().BoolVar(&destroy, "destroy", false, "for good: the --versions cannot be brought back")
 	c.Flags().BoolVar(&purge, "purge", false, "for good: the whole secret with its history")
 	return a.mountFlagOf(c)
+}
+
+// gone looks whether there is something to take away at path. Where only the
+// current version is meant and it is deleted already, it says so and reports
+// true.
+func (a *app) gone(ctx context.Context, c *api.Client, m mountInfo, path string, current bool) (bool, error) {
+	versions, newest, err := a.history(ctx, c, m, path)
+	if api.StatusOf(err) == 403 {
+		return false, nil // it can be deleted without being looked at
+	}
+	if err != nil || !current {
+		return false, err
+	}
+	if len(versions) == 0 {
+		return false, failure{
+			err: fmt.Errorf("%s has metadata and no value, so there is no version to delete", show.Clean(path)), code: 2,
+			next: []string{"rotunda rm --purge" + a.mountFlag() + " " + show.Shell(path)},
+		}
+	}
+	for _, v := range versions {
+		if v.Number == newest && !v.readable(a.Clock.Now()) {
+			a.note("%s in %s was %s already (version %d)", show.Clean(path), m.path, first(map[bool]string{true: "destroyed"}[v.Destroyed], "deleted"), newest)
+			return true, nil
+		}
+	}
+	return false, nil
 }
