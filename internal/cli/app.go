@@ -227,6 +227,9 @@ type target struct {
 	caCert  []byte
 }
 
+// fromVariable begins the source of a token that a variable holds.
+const fromVariable = "the variable "
+
 // defaultAddress is where `up` listens.
 const defaultAddress = "https://127.0.0.1:8200"
 
@@ -280,7 +283,7 @@ func (a *app) target() (target, error) {
 	token, variable := a.which("TOKEN")
 	switch {
 	case token != "":
-		t.token, t.source = secret.New(strings.TrimSpace(token)), "the variable "+variable
+		t.token, t.source = secret.New(strings.TrimSpace(token)), fromVariable+variable
 	case a.whichValue("TOKEN_PATH") != "":
 		t.source = a.whichValue("TOKEN_PATH")
 		if t.token, err = profile.ReadToken(t.source); err != nil && !errors.Is(err, profile.ErrNoToken) {

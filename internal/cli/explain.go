@@ -54,22 +54,7 @@ func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, nex
 	case e.Status == 503:
 		return "the server cannot answer at the moment", []string{"rotunda status"}
 	case e.Status == 403:
-		t, err := a.target()
-		if err == nil && t.token.Empty() {
-			return "no token was sent to " + t.address, []string{"rotunda login"}
-		}
-		if strings.Contains(text, "preflight") {
-			return "nothing is mounted there, or the token's policies reach nothing in it", []string{"rotunda secrets list", "rotunda whoami"}
-		}
-		if text != "permission denied" {
-			return "", nil
-		}
-		source := ""
-		if err == nil && t.source != "" {
-			source = " (from " + t.source + ")"
-		}
-		return "the token" + source + " is unknown, has expired, or its policies do not allow this",
-			[]string{"rotunda whoami", "rotunda policy explain " + capability(e.Method) + " " + show.Shell(e.Path)}
+		return a.explainDenied(ctx, e)
 	case e.Status == 404 && strings.Contains(text, "no handler for route"):
 		return "nothing is mounted there", []string{"rotunda secrets list"}
 	case e.Status == 404 && e.Error() == "not found":

@@ -74,7 +74,7 @@ func (a *app) login(cmd *cobra.Command, args []string, dry bool) error {
 	if err != nil {
 		return err
 	}
-	resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: "auth/token/lookup-self", NoWrap: true})
+	resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: selfPath, NoWrap: true})
 	if api.StatusOf(err) == 403 {
 		return failure{err: fmt.Errorf("%s does not know this token, or it has expired", t.address), code: 2, next: []string{"rotunda status"}}
 	}
@@ -230,7 +230,7 @@ func (a *app) whoamiCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: "auth/token/lookup-self", NoWrap: true})
+			resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: selfPath, NoWrap: true})
 			if api.StatusOf(err) == 403 {
 				return failure{err: fmt.Errorf("%s does not know the token from %s, or it has expired", t.address, t.source), code: 2, next: []string{"rotunda login"}}
 			}

@@ -36,7 +36,7 @@ func (m mountInfo) at(kind, rel string) string {
 // they touch KV. A server that does not know the question has KV version 1.
 func (a *app) preflight(ctx context.Context, c *api.Client, path string) (mountInfo, error) {
 	path = strings.Trim(path, "/")
-	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/internal/ui/mounts/" + path, NoWrap: true})
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: preflightPath + path, NoWrap: true})
 	if api.StatusOf(err) == 404 {
 		return mountInfo{}, nil
 	}

@@ -106,7 +106,7 @@ func (a *app) tokenLookup() *cobra.Command {
 	c := &cobra.Command{Use: "lookup [TOKEN | -]", Short: "Print what a token is; without one, yours", Args: atMost(1)}
 	c.Flags().BoolVar(&accessor, "accessor", false, "the argument is an accessor")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		req := api.Request{Method: "GET", Path: "auth/token/lookup-self"}
+		req := api.Request{Method: "GET", Path: selfPath}
 		switch {
 		case accessor && len(args) == 0:
 			return usageError{errors.New("the accessor is missing"), cmd.CommandPath()}

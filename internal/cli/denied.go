@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/show"
+)
+
+// preflightPath is where it is asked which mount answers at a path.
+const preflightPath = "sys/internal/ui/mounts/"
+
+// selfPath is where a token looks itself up.
+const selfPath = "auth/token/lookup-self"
+
+// A standing is what the server thinks of a token.
+type standing int
+
+// A token is unsure where the server could not be asked.
+const (
+	unsure standing = iota
+	valid
+	invalid
+)
+
+// explainDenied says why a request was denied: servers give one answer to a
+// token that is no more and to one that may not, so the token is asked about
+// itself.
+func (a *app) explainDenied(ctx context.Context, e *api.Error) (why string, next []string) {
+	t, err := a.target()
+	if err != nil {
+		return "", nil
+	}
+	if t.token.Empty() {
+		return "no token was sent to " + t.address, []string{"rotunda login"}
+	}
+	standing, policies := a.standing(ctx, t, e)
+	if standing == invalid {
+		return "your token (from " + t.source + ") is not valid: it has expired, was revoked or is another server's (or it was made without the policy default)",
+			relogin(t)
+	}
+	preflight := strings.Contains(strings.ToLower(e.Error()), "preflight")
+	if !preflight && strings.ToLower(e.Error()) != "permission denied" {
+		return "", nil // it says more itself
+	}
+	who := "the token (from " + t.source + ")"
+	if standing == valid {
+		who = "your token (from " + t.source + ", with the policies " + show.Clean(strings.Join(policies, ", ")) + ")"
+	}
+	if preflight {
+		mount := strings.Trim(strings.TrimPrefix(e.Path, preflightPath), "/")
+		mount, _, _ = strings.Cut(mount, "/")
+		return fmt.Sprintf("nothing is mounted at %s/, or %s reaches nothing in it; to read there it needs a policy like: %s", show.Clean(mount), who, stanza(mount+"/data/*", "read")),
+			[]string{"rotunda policy explain read " + show.Shell(mount+"/data/NAME"), "rotunda secrets list"}
+	}
+	verb := capability(e.Method)
+	why = fmt.Sprintf("%s may not %s %s; it needs a policy like: %s", who, verb, show.Clean(e.Path), stanza(e.Path, verb))
+	if standing == unsure {
+		why = who + " is not valid, or its policies do not allow this"
+	}
+	return why, []string{"rotunda whoami", "rotunda policy explain " + verb + " " + show.Shell(e.Path)}
+}
+
+// standing asks the server whether it knows the token that was denied e, and
+// which policies it has.
+func (a *app) standing(ctx context.Context, t target, e *api.Error) (standing, []string) {
+	if e.Path == selfPath {
+		return invalid, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	cl, err := a.clientFor(t)
+	if err != nil {
+		return unsure, nil
+	}
+	resp, err := cl.Do(ctx, api.Request{Method: "GET", Path: selfPath, NoWrap: true, NoRetry: true})
+	if api.StatusOf(err) == 403 {
+		return invalid, nil
+	}
+	if err != nil {
+		return unsure, nil
+	}
+	policies, _ := show.Field(resp.Data, "policies")
+	return valid, texts(policies)
+}
+
+// relogin is what someone does whose token is no more.
+func relogin(t target) []string {
+	if strings.HasPrefix(t.source, fromVariable) {
+		return []string{"unset " + strings.TrimPrefix(t.source, fromVariable) + "   (the saved token is used then)", "rotunda login"}
+	}
+	if t.context.Data != "" {
+		return []string{"rotunda login", "rotunda operator recover --data " + show.Shell(t.context.Data) + "   (makes another token for its owner)"}
+	}
+	return []string{"rotunda login"}
+}
+
+// stanza is the rule of a policy that allows verb at path, on one line.
+func stanza(path, verb string) string {
+	verbs := `"` + verb + `"`
+	if verb == "update" {
+		verbs = `"create", "update"`
+	}
+	return fmt.Sprintf(`path "%s" { capabilities = [%s] }`, show.Clean(path), verbs)
+}
