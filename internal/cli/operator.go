@@ -176,8 +176,8 @@ once and kept nowhere: give each share to another person.`,
 		Args:    atMost(0),
 	}
 	f := c.Flags()
-	f.IntVar(&shares, "key-shares", 5, "into how many shares the unseal key is split")
-	f.IntVar(&threshold, "key-threshold", 3, "how many shares unseal")
+	f.IntVarP(&shares, "key-shares", "n", 5, "into how many shares the unseal key is split")
+	f.IntVarP(&threshold, "key-threshold", "t", 3, "how many shares unseal")
 	f.IntVar(&recoveryShares, "recovery-shares", 5, "into how many shares the recovery key is split, where the server unseals itself")
 	f.IntVar(&recoveryThreshold, "recovery-threshold", 3, "how many of those are needed")
 	f.StringSliceVar(&pgp, "pgp-keys", nil, "`keys` to encrypt the shares to, in base64, one for each share")
@@ -196,11 +196,17 @@ once and kept nowhere: give each share to another person.`,
 			if err != nil {
 				return failure{err: err, code: 1}
 			}
-			if v, _ := show.Field(resp.Body, "initialized"); v.Kind() == 't' {
-				a.note("The server is initialized.")
-				return nil
+			v, _ := show.Field(resp.Body, "initialized")
+			done, text := v.Kind() == 't', "The server is not initialized."
+			if done {
+				text = "The server is initialized."
 			}
-			a.note("The server is not initialized.")
+			if err := a.print(view{doc: new(object).set("initialized", done).json(), people: func(io.Writer) error {
+				a.note("%s", text)
+				return nil
+			}}); err != nil || done {
+				return err
+			}
 			return silent(2)
 		}
 		resp, err := cl.Do(ctx, api.Request{Method: "GET", Path: "sys/seal-status", Token: &none})
@@ -241,6 +247,14 @@ func (a *app) printInit(raw []byte, shares, threshold, recoveryShares, recoveryT
 			return []string{}
 		}
 		return v
+	}
+	// A server that unseals itself has one share of its own; one that does not
+	// has no recovery key.
+	if len(ans.Keys) == 0 {
+		shares, threshold = 1, 1
+	}
+	if len(ans.RecoveryKeys) == 0 {
+		recoveryShares, recoveryThreshold = 0, 0
 	}
 	doc := object{}
 	doc.set("unseal_keys_b64", list(ans.KeysBase64)).set("unseal_keys_hex", list(ans.Keys)).
