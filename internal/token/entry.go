@@ -97,11 +97,20 @@ func (e *Entry) Left(now time.Time) time.Duration {
 	return max(e.Expires.Sub(now.Truncate(time.Second)).Truncate(time.Second), time.Second)
 }
 
+// UsesLeft returns how often the token can be used as clients are told: 0 for
+// no limit, and -1 while its last use runs.
+func (e *Entry) UsesLeft() int {
+	if e.state == spent {
+		return -1
+	}
+	return e.NumUses
+}
+
 // grant returns the token as it is answered to whom it is given.
 func (e *Entry) grant(now time.Time) op.Grant {
 	return op.Grant{
 		Accessor: e.Accessor, Policies: e.Policies, TokenPolicies: e.Policies, Metadata: e.Meta, TTL: e.Left(now),
-		Renewable: e.Renewable, EntityID: e.EntityID, Kind: string(e.Kind), Orphan: e.Parent == "", NumUses: e.NumUses,
+		Renewable: e.Renewable, EntityID: e.EntityID, Kind: string(e.Kind), Orphan: e.Parent == "", NumUses: e.UsesLeft(),
 	}
 }
 

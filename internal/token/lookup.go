@@ -27,7 +27,8 @@ func ByText(text secret.Text) Target { return Target{text: text} }
 // ByAccessor returns the token that has an accessor.
 func ByAccessor(accessor string) Target { return Target{accessor: accessor} }
 
-// ByID returns the token that is kept under an id.
+// ByID returns the token that is kept under an id: the one that is used. Its
+// last use is over when the request is, so until then it can be looked up.
 func ByID(id string) Target { return Target{id: id} }
 
 // Locks returns what is known of the scopes that looking at t touches.
@@ -92,7 +93,8 @@ func (s *Store) resolveAccessor(r storage.Reader, accessor string) (string, erro
 	return id, nil
 }
 
-// Lookup returns the valid token t, or a fault of kind Unauthenticated.
+// Lookup returns the valid token t, or a fault of kind Unauthenticated. One
+// whose last use was taken is valid for that request alone: see [ByID].
 func (s *Store) Lookup(ctx context.Context, now time.Time, t Target) (e *Entry, err error) {
 	now = s.now(now)
 	err = s.space.View(ctx, func(r storage.Reader) error {
@@ -113,7 +115,11 @@ func (s *Store) Lookup(ctx context.Context, now time.Time, t Target) (e *Entry, 
 		if !found {
 			return denied()
 		}
-		e, err = s.valid(r, id, now)
+		if t.id != "" {
+			e, err = s.standing(r, id, now)
+		} else {
+			e, err = s.valid(r, id, now)
+		}
 		return err
 	})
 	if err != nil && !fault.Is(err, fault.Unauthenticated) {

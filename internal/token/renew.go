@@ -64,8 +64,18 @@ func (s *Store) renewable(tx storage.Tx, c *op.Call, id string, now time.Time) (
 }
 
 // valid returns the token id if it and its ancestors are valid at now, and a
-// fault of kind Unauthenticated if not.
+// fault of kind Unauthenticated if not. One that has no use left is not, but to
+// the request that took the last.
 func (s *Store) valid(r storage.Reader, id string, now time.Time) (*Entry, error) {
+	e, err := s.standing(r, id, now)
+	if err == nil && e.state == spent {
+		return nil, denied()
+	}
+	return e, err
+}
+
+// standing is [Store.valid] for the request that uses the token.
+func (s *Store) standing(r storage.Reader, id string, now time.Time) (*Entry, error) {
 	l, err := s.readLine(r, lookup{key: id})
 	if errors.Is(err, errNone) {
 		return nil, denied()

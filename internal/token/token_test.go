@@ -300,7 +300,14 @@ func TestUsedUpAndForgotten(t *testing.T) {
 	g := r.MustMake(t, root.ClientToken, token.Request{Policies: []name.Name{"a"}, NumUses: 1, Sudo: true})
 	e := wantAlive(t, r, "limited", g.ClientToken)
 	ok(t, r.Use(t.Context(), e))
-	r.Reopen(t, nil) // the process dies in the middle of the request
+	for _, when := range []string{"while its last use runs", "when the process has died in the middle of it"} {
+		for what, target := range map[string]token.Target{"text": token.ByText(g.ClientToken), "accessor": token.ByAccessor(g.Accessor)} {
+			if found, err := r.Store.Lookup(t.Context(), r.Clock.Now(), target); !fault.Is(err, fault.Unauthenticated) {
+				t.Errorf("Lookup by its %s %s = %v, %v; want that it is used up", what, when, found, err)
+			}
+		}
+		r.Reopen(t, nil)
+	}
 	wantDead(t, r, "used up", g.ClientToken)
 	r.Clock.Advance(3 * time.Minute)
 	r.Settled(t)

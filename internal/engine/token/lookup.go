@@ -53,7 +53,7 @@ func info(e *token.Entry, text secret.Text, now time.Time) Info {
 	i := Info{
 		Accessor: e.Accessor, CreationTime: e.Created.Unix(), CreationTTL: wire.Duration(e.TTL), DisplayName: e.DisplayName,
 		EntityID: e.EntityID, ExplicitMaxTTL: wire.Duration(e.ExplicitMax), ID: text, IssueTime: wire.Time(e.Created), Meta: e.Meta,
-		NumUses: e.NumUses, Orphan: e.Parent == "", Path: e.Path, Period: wire.Duration(e.Period), Policies: e.Policies,
+		NumUses: e.UsesLeft(), Orphan: e.Parent == "", Path: e.Path, Period: wire.Duration(e.Period), Policies: e.Policies,
 		Renewable: e.Renewable, Role: e.Role, TTL: wire.Duration(e.Left(now)), Type: string(e.Kind),
 	}
 	if !e.Expires.IsZero() {
@@ -153,7 +153,7 @@ func (t *tokens) lookupOps() []op.Op {
 		return info(e, c.Token, c.Time), nil
 	}
 	lookup := func(ctx context.Context, c *op.Call, in tokenIn) (Info, error) {
-		if in.Token.Empty() {
+		if in.Token.Empty() || in.Token.Equal(c.Token) {
 			return self(ctx, c)
 		}
 		e, err := t.store.Lookup(ctx, c.Time, token.ByText(in.Token))
