@@ -30,19 +30,19 @@ type LeaseRenewPathIn struct {
 // LeaseRevokeIn names a lease that is to end.
 type LeaseRevokeIn struct {
 	LeaseID string `json:"lease_id" doc:"Id of the lease."`
-	Sync    bool   `json:"sync" doc:"Answer when it is done; it always is."`
+	Sync    bool   `json:"sync" doc:"Answer 204 when it is done, rather than 202 when it is certain to be; it is done either way."`
 }
 
 // LeaseRevokePathIn is [LeaseRevokeIn] with the id in the path.
 type LeaseRevokePathIn struct {
 	LeaseID string `path:"lease_id" doc:"Id of the lease."`
-	Sync    bool   `json:"sync" doc:"Answer when it is done; it always is."`
+	Sync    bool   `json:"sync" doc:"Answer 204 when it is done, rather than 202 when it is certain to be; it is done either way."`
 }
 
 // LeasePrefixIn names all leases whose ids begin alike.
 type LeasePrefixIn struct {
 	Prefix string `path:"prefix" doc:"What their ids begin with; not empty."`
-	Sync   bool   `json:"sync" doc:"Answer when it is done; it always is."`
+	Sync   bool   `json:"sync" doc:"Answer 204 when it is done, rather than 202 when it is certain to be; it is done either way."`
 }
 
 // LeaseListIn names a directory of leases.
@@ -81,12 +81,6 @@ func leaseOps() []op.Op {
 // leasesAt are the operations below a path. The older spellings have no lookup,
 // no count and no tidy.
 func leasesAt(prefix, path string, older bool) []op.Op {
-	revokePrefix := func(_ context.Context, _ *op.Call, in LeasePrefixIn) (op.Empty, error) {
-		if strings.Trim(in.Prefix, "/") == "" {
-			return op.Empty{}, fault.New(fault.Invalid, "a prefix is needed: all leases are not revoked at once")
-		}
-		return op.Empty{}, nil
-	}
 	ops := []op.Op{
 		op.Def[LeaseRenewIn, LeaseOut]{
 			Name: prefix + ".renew", Verb: op.Update, Path: path + "renew", Hidden: older, Does: "Renew a lease.",
@@ -101,24 +95,34 @@ func leasesAt(prefix, path string, older bool) []op.Op {
 		}.With(func(context.Context, *op.Call, LeaseRenewPathIn) (LeaseOut, error) { return LeaseOut{}, noLease() }),
 		op.Def[LeaseRevokeIn, op.Empty]{
 			Name: prefix + ".revoke", Verb: op.Update, Path: path + "revoke", Hidden: older, Repairs: true, Does: "Revoke a lease; one that is not there is revoked already.",
-		}.With(func(_ context.Context, _ *op.Call, in LeaseRevokeIn) (op.Empty, error) {
+		}.With(func(_ context.Context, c *op.Call, in LeaseRevokeIn) (op.Empty, error) {
 			if in.LeaseID == "" {
 				return op.Empty{}, noLeaseID()
 			}
-			return op.Empty{}, nil
+			return revoked(c, in.Sync)
 		}),
 		op.Def[LeaseRevokePathIn, op.Empty]{
 			Name: prefix + ".revoke.path", Verb: op.Update, Path: path + "revoke/{lease_id...}", Hidden: older, Repairs: true,
 			Does: "Revoke the lease named in the path; one that is not there is revoked already.",
-		}.With(func(context.Context, *op.Call, LeaseRevokePathIn) (op.Empty, error) { return op.Empty{}, nil }),
+		}.With(func(_ context.Context, c *op.Call, in LeaseRevokePathIn) (op.Empty, error) { return revoked(c, in.Sync) }),
 		op.Def[LeasePrefixIn, op.Empty]{
 			Name: prefix + ".revoke-prefix", Verb: op.Update, Path: path + "revoke-prefix/{prefix...}", Sudo: true, Hidden: older, Repairs: true,
 			Does: "Revoke all leases whose ids begin alike.",
-		}.With(revokePrefix),
+		}.With(func(_ context.Context, c *op.Call, in LeasePrefixIn) (op.Empty, error) {
+			if err := checkPrefix(in.Prefix); err != nil {
+				return op.Empty{}, err
+			}
+			return revoked(c, in.Sync)
+		}),
 		op.Def[LeasePrefixIn, op.Empty]{
 			Name: prefix + ".revoke-force", Verb: op.Update, Path: path + "revoke-force/{prefix...}", Sudo: true, Hidden: older, Repairs: true,
 			Does: "Forget all leases whose ids begin alike, even where what was lent cannot be taken back.",
-		}.With(revokePrefix),
+		}.With(func(_ context.Context, c *op.Call, in LeasePrefixIn) (op.Empty, error) {
+			if err := checkPrefix(in.Prefix); err != nil {
+				return op.Empty{}, err
+			}
+			return revoked(c, true) // clients are answered when it is done, whatever they ask
+		}),
 	}
 	if older {
 		return ops
@@ -150,6 +154,23 @@ func leasesAt(prefix, path string, older bool) []op.Op {
 			return op.Empty{}, nil
 		}),
 	)
+}
+
+// revoked answers that leases have ended: 202 to who does not wait for it, as
+// https://developer.hashicorp.com/vault/docs/commands/lease/revoke has it that
+// revocations are queued unless sync is asked for.
+func revoked(c *op.Call, sync bool) (op.Empty, error) {
+	if !sync {
+		c.Reply.Status = http.StatusAccepted
+	}
+	return op.Empty{}, nil
+}
+
+func checkPrefix(prefix string) error {
+	if strings.Trim(prefix, "/") == "" {
+		return fault.New(fault.Invalid, "a prefix is needed: all leases are not revoked at once")
+	}
+	return nil
 }
 
 func noLeaseID() error { return fault.New(fault.Invalid, "lease_id must be specified") }
