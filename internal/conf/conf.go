@@ -208,7 +208,7 @@ type Limits struct {
 	GlobalRate      float64       `hcl:"global_rate" default:"0" min:"0" doc:"Requests a second; 0 is 50000 for each core."`
 	RefusalRate     float64       `hcl:"refusal_rate" default:"50" min:"0" doc:"Malformed requests a second from one address that are recorded; ten times that at once; 0 is no bound."`
 
-	BatchItems       int  `hcl:"batch_items" default:"128" min:"1" doc:"Items of a request that asks about many, such as the paths of sys/capabilities."`
+	BatchItems       int  `hcl:"batch_items" default:"128" min:"1" doc:"Items of a list in a request, such as the versions of kv's destroy or the paths of sys/capabilities."`
 	ListPage         int  `hcl:"list_page" default:"1000" min:"1" doc:"Largest limit that a list can be asked for; without one it lists all."`
 	PolicyBytes      Size `hcl:"policy_bytes" default:"64KiB" min:"256" max:"524288" doc:"Bytes of a policy."`
 	PoliciesPerToken int  `hcl:"policies_per_token" default:"100" min:"1" max:"1000" doc:"Policies of a token, beside default."`

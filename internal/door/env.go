@@ -47,6 +47,7 @@ type Limits struct {
 	JSONDepth       int // of a body; 32
 	JSONTokens      int // of a body: names, values and brackets; 10 000
 	JSONKeyBytes    int // of a name in a body; 256
+	ListItems       int // of a list that an operation takes; 128
 }
 
 // WithDefaults returns l with its zero fields filled in.
@@ -59,5 +60,6 @@ func (l Limits) WithDefaults() Limits {
 	l.JSONDepth = cmp.Or(l.JSONDepth, 32)
 	l.JSONTokens = cmp.Or(l.JSONTokens, 10_000)
 	l.JSONKeyBytes = cmp.Or(l.JSONKeyBytes, 256)
+	l.ListItems = cmp.Or(l.ListItems, 128)
 	return l
 }

@@ -532,7 +532,15 @@ func effects() map[string]effect {
 		}},
 		"BatchItems": {"strict", `batch_items = 3`, func(t *testing.T, r *running) {
 			r.want(t, 200, "", http.MethodPost, "sys/capabilities-self", `{"paths":["a","b","c"]}`)
-			r.want(t, 400, "at most 3 paths", http.MethodPost, "sys/capabilities-self", `{"paths":["a","b","c","d"]}`)
+			r.want(t, 400, "at most 3 paths", http.MethodPost, "sys/capabilities-self", `{"path":["a","b"],"paths":["c","d"]}`)
+			r.want(t, 400, "at most 3 items", http.MethodPost, "sys/capabilities-self", `{"paths":["a","b","c","d"]}`)
+			for _, how := range []string{"delete", "undelete", "destroy"} {
+				r.want(t, 400, "at most 3 items", http.MethodPut, "secret/"+how+"/a", `{"versions":[1,2,3,4]}`)
+				r.want(t, 400, "at most 3 items", http.MethodPut, "secret/"+how+"/a", `{"versions":"1,2,3,4"}`)
+			}
+			for _, list := range []string{"allowed_policies_glob", "token_bound_cidrs", "allowed_entity_aliases"} {
+				r.want(t, 400, "at most 3 items", http.MethodPost, "auth/token/roles/r", `{"`+list+`":"10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}`)
+			}
 		}},
 		"ListPage": {"strict", `list_page = 2`, func(t *testing.T, r *running) {
 			for i := range 4 {

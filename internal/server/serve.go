@@ -155,7 +155,7 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 			Limits: door.Limits{
 				URLBytes: int(l.URLBytes), Segments: l.PathSegments, SegmentBytes: int(l.SegmentBytes),
 				TokenBytes: int(l.TokenBytes), BatchTokenBytes: int(l.BatchTokenBytes),
-				JSONDepth: l.JSONDepth, JSONTokens: l.JSONTokens, JSONKeyBytes: int(l.JSONKeyBytes),
+				JSONDepth: l.JSONDepth, JSONTokens: l.JSONTokens, JSONKeyBytes: int(l.JSONKeyBytes), ListItems: l.BatchItems,
 			},
 			BodyLimit: int64(l.Body), OpenLimit: int64(l.BodyUnauthenticated), Timeout: l.RequestTimeout, LongTimeout: l.LongRequestTimeout,
 		},

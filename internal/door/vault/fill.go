@@ -76,7 +76,7 @@ func (s *source) Fill(in any) error {
 		if q.several && !f.list {
 			return fault.New(fault.Invalid, "parameter %q is given more than once", f.name)
 		}
-		if err := f.decode(q.value, v.Field(f.index)); err != nil {
+		if err := f.set(q.value, v.Field(f.index), s.limits.ListItems); err != nil {
 			return fieldFault("invalid parameter: ", f.name, err)
 		}
 	}
@@ -102,7 +102,7 @@ func (s *source) Fill(in any) error {
 			}
 			continue
 		}
-		if err := f.decode(b.value, v.Field(f.index)); err != nil {
+		if err := f.set(b.value, v.Field(f.index), s.limits.ListItems); err != nil {
 			return fieldFault("failed to decode JSON input: field ", f.name, err)
 		}
 	}
@@ -190,6 +190,49 @@ type planned struct {
 	query  bool // taken from the query only
 	list   bool // may be repeated in a query
 	decode decoder
+}
+
+// set reads raw into v. No list in it may have more items than most: what an
+// operation does for each item is done for so many and no more.
+func (f *planned) set(raw jsontext.Value, v reflect.Value, most int) error {
+	if err := f.decode(raw, v); err != nil {
+		return err
+	}
+	if longest(v) > most {
+		return fault.New(fault.Invalid, "a list has at most %d items", most)
+	}
+	return nil
+}
+
+// longest returns the length of the longest list in v. Bytes are no list, and
+// names are left to the bound on the policies of a token.
+func longest(v reflect.Value) int {
+	switch v.Kind() { //nolint:exhaustive // nothing else holds a list
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return longest(v.Elem())
+		}
+	case reflect.Slice:
+		if elem := v.Type().Elem(); elem.Kind() == reflect.Uint8 || elem == nameType {
+			return 0
+		}
+		most := v.Len()
+		if k := v.Type().Elem().Kind(); k == reflect.Struct || k == reflect.Pointer || k == reflect.Slice {
+			for i := range v.Len() {
+				most = max(most, longest(v.Index(i)))
+			}
+		}
+		return most
+	case reflect.Struct:
+		most := 0
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				most = max(most, longest(v.Field(i)))
+			}
+		}
+		return most
+	}
+	return 0
 }
 
 // plan says how the fields of a struct are filled.
