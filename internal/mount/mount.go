@@ -5,6 +5,8 @@
 //
 //	scope "m", row "table": JSON
 //	  {"format":1,"mounts":[{"id":…,"path":"secret/","kind":"kv",…}, …]}
+//	scope "m", row "moves": JSON, the last [MaxMoves], oldest first
+//	  {"format":1,"moves":[{"id":…,"from":"a/","to":"b/"}, …]}
 package mount
 
 import (
@@ -33,13 +35,15 @@ const (
 	MaxDescription = 1024 // bytes
 	MaxOptions     = 64
 	MaxOption      = 512 // bytes of a name or a value
+	MaxMoves       = 64  // that are remembered
 
 	maxTable = 900 << 10 // bytes of the row, which grows when it is sealed
 )
 
 const (
-	row    = "table"
-	format = 1
+	row      = "table"
+	rowMoves = "moves"
+	format   = 1
 )
 
 // Class says what a mount is for, as its path does: "auth/…" is an auth
@@ -209,8 +213,55 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Move gives the mount at from the path to.
-func Move(tx storage.Tx, from, to name.Path) error {
+// Moved is a move that was made.
+type Moved struct {
+	ID   string    `json:"id"`
+	From name.Path `json:"from"`
+	To   name.Path `json:"to"`
+}
+
+type moves struct {
+	Format int     `json:"format"`
+	Moves  []Moved `json:"moves"`
+}
+
+// Moves returns the last moves, oldest first. r reads the core space.
+func Moves(r storage.Reader) ([]Moved, error) {
+	b, err := r.Get(storage.Key{Scope: Scope, Row: rowMoves})
+	if errors.Is(err, storage.ErrNotFound) {
+		return []Moved{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the moves of mounts: %w", err)
+	}
+	var m moves
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("decoding the moves of mounts: %w: %w", storage.ErrCorrupt, err)
+	}
+	if m.Format != format {
+		return nil, fmt.Errorf("decoding the moves of mounts: format %d: %w", m.Format, storage.ErrNewer)
+	}
+	return m.Moves, nil
+}
+
+// remember keeps a move among the last ones, for who asks what became of it.
+func remember(tx storage.Tx, moved Moved) error {
+	all, err := Moves(tx)
+	if err != nil {
+		return err
+	}
+	all = append(all, moved)
+	b, err := json.Marshal(moves{Format: format, Moves: all[max(0, len(all)-MaxMoves):]})
+	if err != nil {
+		return fmt.Errorf("encoding the moves of mounts: %w", err)
+	}
+	tx.Put(storage.Key{Scope: Scope, Row: rowMoves}, b)
+	return nil
+}
+
+// Move gives the mount at from the path to, and remembers the move under id.
+// The path that it had is free with the same transaction.
+func Move(tx storage.Tx, id string, from, to name.Path) error {
 	mounts, err := Read(tx)
 	if err != nil {
 		return err
@@ -234,7 +285,10 @@ func Move(tx storage.Tx, from, to name.Path) error {
 		return err
 	}
 	mounts[i] = moved
-	return write(tx, mounts)
+	if err := write(tx, mounts); err != nil {
+		return err
+	}
+	return remember(tx, Moved{id, from, to})
 }
 
 // Close marks the mount at path as being removed and returns it. It answers

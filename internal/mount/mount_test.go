@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -156,11 +157,11 @@ func TestRefusals(t *testing.T) {
 		"a path that is taken":       func(tx storage.Tx) error { return mount.Add(tx, mount.NewEntry("a/", "probe")) },
 		"a path in a mount":          func(tx storage.Tx) error { return mount.Add(tx, mount.NewEntry("a/b/", "probe")) },
 		"a path around a mount":      func(tx storage.Tx) error { return mount.Add(tx, mount.NewEntry("b/", "probe")) },
-		"a move onto a mount":        func(tx storage.Tx) error { return mount.Move(tx, "a/", "b/c/") },
-		"a move into a mount":        func(tx storage.Tx) error { return mount.Move(tx, "a/", "b/c/d/") },
-		"a move of nothing":          func(tx storage.Tx) error { return mount.Move(tx, "x/", "y/") },
-		"a move of what is fixed":    func(tx storage.Tx) error { return mount.Move(tx, "sys/", "z/") },
-		"a move to another class":    func(tx storage.Tx) error { return mount.Move(tx, "a/", "auth/a/") },
+		"a move onto a mount":        func(tx storage.Tx) error { return mount.Move(tx, "id", "a/", "b/c/") },
+		"a move into a mount":        func(tx storage.Tx) error { return mount.Move(tx, "id", "a/", "b/c/d/") },
+		"a move of nothing":          func(tx storage.Tx) error { return mount.Move(tx, "id", "x/", "y/") },
+		"a move of what is fixed":    func(tx storage.Tx) error { return mount.Move(tx, "id", "sys/", "z/") },
+		"a move to another class":    func(tx storage.Tx) error { return mount.Move(tx, "id", "a/", "auth/a/") },
 		"a removal of what is fixed": func(tx storage.Tx) error { _, err := mount.Close(tx, "sys/"); return err },
 		"a removal of nothing":       func(tx storage.Tx) error { _, err := mount.Close(tx, "x/"); return err },
 		"a change of nothing":        func(tx storage.Tx) error { return mount.Change(tx, "x/", func(*mount.Entry) error { return nil }) },
@@ -191,13 +192,101 @@ func TestRefusals(t *testing.T) {
 }
 
 // A mount that moves takes its secrets along, and answers at one place.
+// TestMovesAreRemembered: of many moves the last are known, and no path that a
+// mount has had is kept from others.
+func TestMovesAreRemembered(t *testing.T) {
+	t.Parallel()
+	raw := empty(t)
+	s := start(t, raw)
+	s.mount("a/")
+	for i := range 2*mount.MaxMoves + 1 {
+		from, to := name.Path("a/"), name.Path("b/")
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		s.must(s.update(func(tx storage.Tx) error { return mount.Move(tx, strconv.Itoa(i), from, to) }))
+	}
+	s.mount("a/")
+	s = start(t, raw)
+	var all []mount.Moved
+	s.must(s.core.View(t.Context(), func(r storage.Reader) (err error) {
+		all, err = mount.Moves(r)
+		return err
+	}))
+	last := mount.Moved{ID: strconv.Itoa(2 * mount.MaxMoves), From: "a/", To: "b/"}
+	if len(all) != mount.MaxMoves || all[len(all)-1] != last {
+		t.Errorf("Moves = %d, the last %v; want the last %d, and %v", len(all), all[len(all)-1], mount.MaxMoves, last)
+	}
+	for _, path := range []name.Path{"a/", "b/"} {
+		if m, _, err := s.find(path); err != nil || m.Entry.Path != path {
+			t.Errorf("Find(%q) = %v, %v; want the mount there", path, m, err)
+		}
+	}
+	rows := 0
+	s.must(raw.View(t.Context(), func(r storage.Reader) error {
+		items, more, err := s.core.Over(r).Scan(mount.Scope, "", "", 100)
+		if rows = len(items); more {
+			t.Error("more than 100 rows are kept of two mounts")
+		}
+		return err
+	}))
+	if rows != 2 {
+		t.Errorf("%d rows are kept; want the table and the moves", rows)
+	}
+}
+
+// TestCrashWhileMoving: after a crash a mount is at one of its paths, with what
+// it keeps, and the move is remembered if and only if it was made; another
+// mount made at the old path is another.
+func TestCrashWhileMoving(t *testing.T) {
+	t.Parallel()
+	given := func(t testing.TB) storage.Store {
+		raw := empty(t)
+		s := start(t, raw)
+		s.mount("a/")
+		s.write("a/")
+		return raw
+	}
+	do := func(raw storage.Store) error {
+		s := start(t, raw)
+		if err := s.update(func(tx storage.Tx) error { return mount.Move(tx, "first", "a/", "b/") }); err != nil {
+			return err
+		}
+		if err := s.add("a/"); err != nil {
+			return err
+		}
+		return s.update(func(tx storage.Tx) error { return mount.Move(tx, "second", "a/", "c/") })
+	}
+	storagetest.EachFailure(t, given, do, func(t testing.TB, raw storage.Store) {
+		s := start(t, raw)
+		var all []mount.Moved
+		s.must(s.core.View(t.Context(), func(r storage.Reader) (err error) {
+			all, err = mount.Moves(r)
+			return err
+		}))
+		at := name.Path("a/")
+		if len(all) > 0 {
+			at = "b/"
+		}
+		s.write(at) // fails where there is no mount
+		first, _, err := s.find(at)
+		s.must(err)
+		if other, _, err := s.find("a/"); at != "a/" && err == nil && other.Entry.ID == first.Entry.ID {
+			t.Errorf("after %v the mount is at a/ and at %s", all, at)
+		}
+		if c, _, err := s.find("c/"); (err == nil) != (len(all) == 2) {
+			t.Errorf("after %v the mount at c/ is %v, %v", all, c, err)
+		}
+	})
+}
+
 func TestMove(t *testing.T) {
 	s := start(t, empty(t))
 	s.mount("a/")
 	s.write("a/")
 	before, _, err := s.find("a/x")
 	s.must(err)
-	s.must(s.update(func(tx storage.Tx) error { return mount.Move(tx, "a/", "a/b/") })) // into its own old place
+	s.must(s.update(func(tx storage.Tx) error { return mount.Move(tx, "id", "a/", "a/b/") })) // into its own old place
 	after, _, err := s.find("a/b/x")
 	s.must(err)
 	if after.Entry.ID != before.Entry.ID || after.Entry.Accessor != before.Entry.Accessor || after.Call.Path != "a/b/" {
@@ -274,7 +363,7 @@ func TestClosing(t *testing.T) {
 	if err := s.add("a/"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("Add at its place = %v", err)
 	}
-	if err := s.update(func(tx storage.Tx) error { return mount.Move(tx, "a/", "b/") }); !fault.Is(err, fault.Invalid) {
+	if err := s.update(func(tx storage.Tx) error { return mount.Move(tx, "id", "a/", "b/") }); !fault.Is(err, fault.Invalid) {
 		t.Errorf("Move = %v", err)
 	}
 	s.probe.FailDrain.Store(true)

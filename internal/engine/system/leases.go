@@ -104,7 +104,9 @@ func leasesAt(prefix, path string, older bool) []op.Op {
 		op.Def[LeaseRevokePathIn, op.Empty]{
 			Name: prefix + ".revoke.path", Verb: op.Update, Path: path + "revoke/{lease_id...}", Hidden: older, Repairs: true,
 			Does: "Revoke the lease named in the path; one that is not there is revoked already.",
-		}.With(func(_ context.Context, c *op.Call, in LeaseRevokePathIn) (op.Empty, error) { return revoked(c, in.Sync) }),
+		}.With(func(_ context.Context, c *op.Call, in LeaseRevokePathIn) (op.Empty, error) {
+			return revoked(c, in.Sync)
+		}),
 		op.Def[LeasePrefixIn, op.Empty]{
 			Name: prefix + ".revoke-prefix", Verb: op.Update, Path: path + "revoke-prefix/{prefix...}", Sudo: true, Hidden: older, Repairs: true,
 			Does: "Revoke all leases whose ids begin alike.",

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
 	"rotunda.dev/rotunda/internal/barrier"
@@ -447,10 +447,6 @@ func (b branch) disable(ctx context.Context, c *op.Call, in mountPathIn) (op.Emp
 	return op.Empty{}, nil
 }
 
-// migrationKey is in the scope of the mount table, which a move changes anyway:
-// row "move" and the id of the move.
-func migrationKey(id string) storage.Key { return storage.Key{Scope: mount.Scope, Row: "move" + id} }
-
 func remount(tx storage.Tx, _ *op.Call, in remountIn) (remountOut, error) {
 	from, err := name.ParseMount(in.From)
 	if err != nil {
@@ -465,34 +461,26 @@ func remount(tx storage.Tx, _ *op.Call, in remountIn) (remountOut, error) {
 			return remountOut{}, err
 		}
 	}
-	if err := mount.Move(tx, from, to); err != nil {
-		return remountOut{}, err
-	}
 	id := uuid.NewString()
-	b, err := json.Marshal(migration{string(from), string(to), "success"})
-	if err != nil {
-		return remountOut{}, fmt.Errorf("encoding a move: %w", err)
-	}
-	tx.Put(migrationKey(id), b)
-	return remountOut{id}, nil
+	return remountOut{id}, mount.Move(tx, id, from, to)
 }
 
+// migration answers what became of a move: it was made, for a move is one
+// transaction.
 func (p *Parts) migration(ctx context.Context, _ *op.Call, in migrationIn) (migrationOut, error) {
-	if _, err := uuid.Parse(in.ID); err != nil {
+	var moves []mount.Moved
+	err := p.Core.View(ctx, func(r storage.Reader) (err error) {
+		moves, err = mount.Moves(r)
+		return err
+	})
+	if err != nil {
+		return migrationOut{}, err
+	}
+	i := slices.IndexFunc(moves, func(m mount.Moved) bool { return m.ID == in.ID })
+	if i < 0 {
 		return migrationOut{}, fault.New(fault.NotFound, "")
 	}
-	out := migrationOut{MigrationID: in.ID}
-	err := p.Core.View(ctx, func(r storage.Reader) error {
-		b, err := r.Get(migrationKey(in.ID))
-		if errors.Is(err, storage.ErrNotFound) {
-			return fault.New(fault.NotFound, "")
-		}
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(b, &out.MigrationInfo)
-	})
-	return out, err
+	return migrationOut{in.ID, migration{string(moves[i].From), string(moves[i].To), "success"}}, nil
 }
 
 func (p *Parts) uiMounts(ctx context.Context, c *op.Call, _ op.Nothing) (uiMountsOut, error) {
