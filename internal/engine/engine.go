@@ -23,6 +23,8 @@ type Kind struct {
 	// options that it stands for: "kv-v2" is kv with version 2.
 	Aliases map[string]map[string]string
 
+	Options []string // names of the options that mean something to a mount
+
 	Method bool // an auth method, mounted under auth/
 	Fixed  bool // part of the server; nobody can mount it
 

@@ -35,7 +35,7 @@ type source struct {
 	fields  []field // of the body
 	parsed  bool
 	err     error
-	ignored []string // top-level names that the operation does not know
+	ignored []string // names that the operation does not know, "config.x" of one in an object
 	inPath  []string // top-level names that the path has already given
 }
 
@@ -105,6 +105,7 @@ func (s *source) Fill(in any) error {
 		if err := f.set(b.value, v.Field(f.index), s.limits.ListItems); err != nil {
 			return fieldFault("failed to decode JSON input: field ", f.name, err)
 		}
+		s.ignored = append(s.ignored, f.unknown(b.value)...)
 	}
 	return nil
 }
@@ -190,6 +191,7 @@ type planned struct {
 	query  bool // taken from the query only
 	list   bool // may be repeated in a query
 	decode decoder
+	inner  *plan // of the struct that it takes as an object; nil for every other field
 }
 
 // set reads raw into v. No list in it may have more items than most: what an
@@ -202,6 +204,20 @@ func (f *planned) set(raw jsontext.Value, v reflect.Value, most int) error {
 		return fault.New(fault.Invalid, "a list has at most %d items", most)
 	}
 	return nil
+}
+
+// unknown returns the names in the object raw that mean nothing to f.
+func (f *planned) unknown(raw jsontext.Value) (names []string) {
+	if f.inner == nil || raw.Kind() != '{' {
+		return nil
+	}
+	_ = eachMember(raw, func(key string, _ jsontext.Value) error { // f has read it already
+		if _, ok := f.inner.byName[key]; !ok {
+			names = append(names, f.name+"."+key)
+		}
+		return nil
+	})
+	return names
 }
 
 // longest returns the length of the longest list in v. Bytes are no list, and
@@ -305,6 +321,9 @@ func (ps *plans) compile(t reflect.Type, top bool) *plan {
 		}
 		x.list = kind.Kind() == reflect.Slice
 		x.decode = ps.decoder(f.Type)
+		if kind.Kind() == reflect.Struct && !readsItself(kind) {
+			x.inner = ps.compile(kind, false)
+		}
 		p.byName[x.name] = len(p.fields)
 		p.fields = append(p.fields, x)
 	}
@@ -373,8 +392,7 @@ func (ps *plans) decoder(t reflect.Type) decoder {
 			return inner(raw, v.Elem())
 		}
 	}
-	to := reflect.PointerTo(t)
-	if to.Implements(jsonUnmarshal) || to.Implements(fromUnmarshal) || to.Implements(textUnmarshal) {
+	if readsItself(t) {
 		return own(t)
 	}
 	switch t.Kind() {
@@ -402,6 +420,13 @@ func (ps *plans) decoder(t reflect.Type) decoder {
 		return ps.object(t)
 	}
 	panic(fmt.Sprintf("vault: internal error: a request cannot hold a %v", t))
+}
+
+// readsItself reports whether t says how it is read.
+func readsItself(t reflect.Type) bool {
+	to := reflect.PointerTo(t)
+	return slices.Contains([]reflect.Type{textType, jsonType, bytesType}, t) ||
+		to.Implements(jsonUnmarshal) || to.Implements(fromUnmarshal) || to.Implements(textUnmarshal)
 }
 
 // object returns the decoder of a struct inside a request. Fields of it that

@@ -31,8 +31,9 @@ var Kind = engine.Kind{
 		"kv-v2":   {optionVersion: "2"},
 		"generic": {optionVersion: "1"},
 	},
-	Check: check,
-	Open:  open,
+	Options: []string{optionVersion, optionListFilter},
+	Check:   check,
+	Open:    open,
 }
 
 // The options of a mount.

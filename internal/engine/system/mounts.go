@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"rotunda.dev/rotunda/internal/barrier"
+	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/mount"
 	"rotunda.dev/rotunda/internal/name"
@@ -72,9 +73,10 @@ type enableIn struct {
 	Config                tuneConfig `json:"config" doc:"Lease TTLs and visibility."`
 	Options               wire.Map   `json:"options" doc:"Options of the engine, such as version."`
 	Local                 bool       `json:"local" doc:"Kept for clients; every mount is local."`
-	SealWrap              bool       `json:"seal_wrap" doc:"Kept for clients; every value is encrypted under the seal."`
-	ExternalEntropyAccess bool       `json:"external_entropy_access" doc:"Kept for clients; randomness comes from the operating system."`
+	SealWrap              bool       `json:"seal_wrap" doc:"Kept for clients, and answered with a warning: no value is wrapped by the seal a second time."`
+	ExternalEntropyAccess bool       `json:"external_entropy_access" doc:"Refused where it is true: randomness comes from the operating system."`
 	PluginName            string     `json:"plugin_name" audit:"clear" doc:"Older spelling of type."`
+	PluginVersion         string     `json:"plugin_version" audit:"clear" doc:"Refused where it is given: engines are part of the server."`
 }
 
 // leaseTTL is a TTL of a mount as operators write it: empty changes nothing,
@@ -106,6 +108,7 @@ type tuneConfig struct {
 	ForceNoCache      *bool    `json:"force_no_cache" doc:"Kept for clients; no cache here answers from the past."`
 	ListingVisibility *string  `json:"listing_visibility" audit:"clear" doc:"Whether the mount is listed for those who have not logged in: unauth or hidden."`
 	ListFilter        *bool    `json:"list_filter" doc:"Lists show only what the caller may see."`
+	PluginVersion     string   `json:"plugin_version" audit:"clear" doc:"Refused where it is given: engines are part of the server."`
 }
 
 type tuneIn struct {
@@ -117,6 +120,7 @@ type tuneIn struct {
 	ListFilter        *bool    `json:"list_filter" doc:"Lists show only what the caller may see."`
 	Description       *string  `json:"description" audit:"clear" doc:"What the mount is for, for people."`
 	Options           wire.Map `json:"options" doc:"Options of the engine, such as version."`
+	PluginVersion     string   `json:"plugin_version" audit:"clear" doc:"Refused where it is given: engines are part of the server."`
 }
 
 // Tuning is what a mount is tuned to, with the system's values where it has none.
@@ -295,6 +299,9 @@ func (b branch) tuning(ctx context.Context, _ *op.Call, in mountPathIn) (Tuning,
 }
 
 func (t tuneConfig) apply(c *mount.Config) error {
+	if t.PluginVersion != "" {
+		return errPluginVersion()
+	}
 	if t.DefaultLeaseTTL.given {
 		c.DefaultTTL = t.DefaultLeaseTTL.ttl
 	}
@@ -321,7 +328,26 @@ func (t tuneConfig) apply(c *mount.Config) error {
 	return nil
 }
 
-func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, error) {
+// errPluginVersion refuses to promise an engine of another version than ours.
+func errPluginVersion() error {
+	return fault.New(fault.Invalid, "engines are part of the server and have no versions to choose from; leave plugin_version out")
+}
+
+// warnOfOptions tells the caller of options that nothing will look at. They are
+// kept: clients send some and look for them later.
+func warnOfOptions(c *op.Call, kind *engine.Kind, options wire.Map) {
+	var without []string
+	for _, k := range options.Keys() {
+		if !slices.Contains(kind.Options, k) {
+			without = append(without, k)
+		}
+	}
+	if len(without) > 0 {
+		c.Warn("These options mean nothing to a mount of %s and are kept as they are: [%s]", kind.Name, strings.Join(without, " "))
+	}
+}
+
+func (b branch) enable(ctx context.Context, c *op.Call, in enableIn) (op.Empty, error) {
 	path, err := b.path(in.Path)
 	if err != nil {
 		return op.Empty{}, err
@@ -330,6 +356,13 @@ func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, 
 		if err := mount.CheckPath(path); err != nil {
 			return op.Empty{}, err
 		}
+	}
+	switch {
+	case in.ExternalEntropyAccess:
+		// It would be believed that keys come from a hardware source.
+		return op.Empty{}, fault.New(fault.Invalid, "there is no external source of entropy here; leave external_entropy_access out")
+	case in.PluginVersion != "":
+		return op.Empty{}, errPluginVersion()
 	}
 	kindName := in.Type
 	if kindName == "" || kindName == "plugin" {
@@ -349,7 +382,7 @@ func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, 
 		return op.Empty{}, fault.New(fault.Invalid, "plugin not found in the catalog: %s", kindName)
 	}
 	e := mount.NewEntry(path, kind.Name)
-	e.Description, e.Local, e.SealWrap, e.External = in.Description, in.Local, in.SealWrap, in.ExternalEntropyAccess
+	e.Description, e.Local, e.SealWrap = in.Description, in.Local, in.SealWrap
 	e.Options = map[string]string{}
 	maps.Copy(e.Options, in.Options)
 	for k, v := range implied {
@@ -379,15 +412,19 @@ func (b branch) enable(ctx context.Context, _ *op.Call, in enableIn) (op.Empty, 
 	if err != nil && !errors.Is(err, storage.ErrUnknown) {
 		err = errors.Join(err, b.parts.Barrier.DropSpace(storage.WithRider(context.WithoutCancel(ctx), nil), id))
 	}
+	if in.SealWrap {
+		c.Warn("seal_wrap has no effect: every value is encrypted under keys that the seal guards, and none is wrapped by the seal once more.")
+	}
+	warnOfOptions(c, &kind, in.Options)
 	return op.Empty{}, err
 }
 
-func (b branch) tune(tx storage.Tx, _ *op.Call, in tuneIn) (op.Empty, error) {
+func (b branch) tune(tx storage.Tx, c *op.Call, in tuneIn) (op.Empty, error) {
 	path, err := b.path(in.Path)
 	if err != nil {
 		return op.Empty{}, err
 	}
-	config := tuneConfig{in.DefaultLeaseTTL, in.MaxLeaseTTL, in.ForceNoCache, in.ListingVisibility, in.ListFilter}
+	config := tuneConfig{in.DefaultLeaseTTL, in.MaxLeaseTTL, in.ForceNoCache, in.ListingVisibility, in.ListFilter, in.PluginVersion}
 	return op.Empty{}, mount.Change(tx, path, func(e *mount.Entry) error {
 		if in.Description != nil {
 			e.Description = *in.Description
@@ -414,6 +451,7 @@ func (b branch) tune(tx storage.Tx, _ *op.Call, in tuneIn) (op.Empty, error) {
 			return fault.New(fault.Invalid, "cannot downgrade mount from version 2")
 		}
 		e.Options = options
+		warnOfOptions(c, &kind, in.Options)
 		return nil
 	})
 }
