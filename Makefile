@@ -52,7 +52,7 @@ fuzz:
 
 # The pages of docs/reference that are made from the code.
 docs:
-	$(GO) test ./internal/cli ./internal/server -run Reference -count 1 -update
+	$(GO) test ./internal/server -run Reference -count 1 -update
 
 # Load many secrets, start over them and read: make prove-scale SECRETS=1000000
 SECRETS ?= 1000000

@@ -70,12 +70,11 @@ second this disk syncs one line at a time. Beside kv-write it measures bbolt.DB.
 many goroutines.
 `
 
-// Run performs the command and returns its exit code.
-func Run(ctx context.Context, c Call) int {
-	var o options
+// Flags returns the flags that [Run] takes.
+func Flags() *flag.FlagSet { return new(options).flags() }
+
+func (o *options) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(c.Stderr)
-	flags.Usage = func() { fmt.Fprint(c.Stderr, Help+"\n"); flags.PrintDefaults() }
 	flags.StringVar(&o.workloads, "workload", "kv-read,kv-write,mixed,list,token", "what to measure, with commas between")
 	flags.IntVar(&o.connections, "connections", 64, "connections, each with one request under way")
 	flags.Float64Var(&o.seconds, "seconds", 5, "length of each workload")
@@ -89,6 +88,15 @@ func Run(ctx context.Context, c Call) int {
 	flags.StringVar(&o.output, "output", "table", "table or json")
 	flags.BoolVar(&o.serve, "serve-limit", false, "be the limit; used by --limit itself")
 	flags.IntVar(&o.answer, "answer", 700, "bytes of the limit's answer")
+	return flags
+}
+
+// Run performs the command and returns its exit code.
+func Run(ctx context.Context, c Call) int {
+	var o options
+	flags := o.flags()
+	flags.SetOutput(c.Stderr)
+	flags.Usage = func() { fmt.Fprint(c.Stderr, Help+"\n"); flags.PrintDefaults() }
 	if err := flags.Parse(c.Args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -99,6 +107,8 @@ func Run(ctx context.Context, c Call) int {
 	switch {
 	case o.connections < 1 || o.connections > 10000 || o.seconds <= 0 || o.size < 1 || o.size > 512<<10 || o.secrets < 1 || flags.NArg() > 0:
 		err = errors.New("a flag is out of its range; see rotunda bench --help")
+	case o.output != "table" && o.output != "json":
+		err = fmt.Errorf("--output is %q and must be table or json", o.output)
 	case o.serve:
 		err = serveLimit(ctx, o.dir, max(o.line, 2), o.answer, c.Stdin, c.Stdout, slog.New(slog.NewTextHandler(c.Stderr, nil)))
 	default:

@@ -39,8 +39,9 @@ type app struct {
 	address, namespace, caCert, caPath  string
 	clientCert, clientKey, serverName   string
 	wrapTTL, context, mount             string
-	skipVerify                          bool
-	headers                             []string
+	skipVerify, noRedirect              bool
+	policy, override                    bool
+	headers, mfa                        []string
 
 	mounts map[string]mountInfo // preflights of this run
 }
@@ -115,6 +116,10 @@ takes Vault's commands and flags: rotunda kv get -mount=secret app.`,
 	f.StringVar(&a.wrapTTL, "wrap-ttl", "", "have the answer wrapped in a token that lives so `long` and opens it once")
 	f.StringArrayVar(&a.headers, "header", nil, "another header to send, as `NAME=VALUE`")
 	f.BoolVar(&a.curl, "output-curl-string", false, "print the request as a curl command and do not send it")
+	f.BoolVar(&a.policy, "output-policy", false, "print the rule that a policy needs for the request, and do not send it")
+	f.BoolVar(&a.noRedirect, "disable-redirects", false, "do not follow a redirect")
+	f.BoolVar(&a.override, "policy-override", false, "ask a server with Sentinel policies to override those that may be; others have no such thing")
+	f.StringArrayVar(&a.mfa, "mfa", nil, "`credential` of a second factor, for servers that ask for one; MFA is the variable")
 	_ = root.RegisterFlagCompletionFunc("output", fixed(formats...)) // the flag is the one defined above
 	_ = root.RegisterFlagCompletionFunc("format", fixed(formats...))
 	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts)
@@ -139,8 +144,10 @@ takes Vault's commands and flags: rotunda kv get -mount=secret app.`,
 	for _, m := range a.Server.More {
 		root.AddCommand(a.moreCommand(m))
 	}
-	root.AddCommand(a.printCommand(), a.versionCommand(), exitCodesTopic(), environmentTopic(), pathsTopic())
+	root.AddCommand(a.printCommand(), a.versionCommand(), a.versionHistoryCommand(), exitCodesTopic(), environmentTopic(), pathsTopic())
+	addAbsent(root)
 	root.InitDefaultCompletionCmd()
+	addExamples(root)
 	return root
 }
 
@@ -265,7 +272,7 @@ func (a *app) target() (target, error) {
 		}
 		t.context = c
 	}
-	t.address = strings.TrimSuffix(first(a.address, a.whichValue("ADDR"), t.context.Address, defaultAddress), "/")
+	t.address = strings.TrimSuffix(first(a.address, a.whichValue("AGENT_ADDR"), a.whichValue("ADDR"), t.context.Address, defaultAddress), "/")
 	ours := t.name != "" && t.address == strings.TrimSuffix(t.context.Address, "/")
 	if !ours && a.context == "" {
 		// The address is another's: what is saved for the context is not for it.
@@ -351,7 +358,7 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 		ServerName: first(a.serverName, a.whichValue("TLS_SERVER_NAME")),
 		SkipVerify: a.skipVerify || a.env.flag("SKIP_VERIFY"),
 		Proxy:      first(a.env.setting("PROXY_ADDR"), a.env.setting("HTTP_PROXY")),
-		NoRedirect: a.env.flag("DISABLE_REDIRECTS"),
+		NoRedirect: a.noRedirect || a.env.flag("DISABLE_REDIRECTS"),
 		Retries:    2,
 		Headers:    http.Header{},
 		Clock:      a.Clock,
@@ -380,8 +387,21 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 		}
 		c.Headers.Add(k, v)
 	}
-	if a.curl {
-		c.Show = func(curl string) { _, _ = fmt.Fprintln(a.Stdout, curl) } // nobody reads it
+	mfa := a.mfa
+	if v := a.env.setting("MFA"); len(mfa) == 0 && v != "" {
+		mfa = []string{v}
+	}
+	for _, m := range mfa {
+		c.Headers.Add("X-Vault-MFA", m)
+	}
+	if a.override {
+		c.Headers.Set("X-Vault-Policy-Override", "true")
+	}
+	switch {
+	case a.curl:
+		c.Show = func(_ api.Request, curl string) { _, _ = fmt.Fprintln(a.Stdout, curl) } // nobody reads it
+	case a.policy:
+		c.Show = func(r api.Request, _ string) { _, _ = fmt.Fprintln(a.Stdout, policyFor(r)) } // nobody reads it
 	}
 	return api.New(c)
 }
@@ -418,6 +438,8 @@ func (a *app) terminal(s any) bool {
 func (a *app) colour(w io.Writer) bool {
 	switch {
 	case a.noColour, a.env["NO_COLOR"] != "":
+		return false
+	case a.env.setting("CLI_NO_COLOR") != "":
 		return false
 	case a.env["CLICOLOR_FORCE"] != "" && a.env["CLICOLOR_FORCE"] != "0":
 		return true

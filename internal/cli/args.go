@@ -18,12 +18,13 @@ func normalise(args []string, long map[string]bool) []string {
 		if arg == "--" {
 			return append(out, args[i:]...)
 		}
-		if len(arg) > 2 && arg[0] == '-' && arg[1] != '-' {
-			name, value, ok := strings.Cut(arg[1:], "=")
-			if to, is := aliases[name]; is {
+		if len(arg) > 2 && arg[0] == '-' {
+			name, value, ok := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+			to, alias := aliases[name]
+			if alias {
 				name = to
 			}
-			if long[name] {
+			if long[name] && (alias || arg[1] != '-') {
 				if arg = "--" + name; ok {
 					arg += "=" + value
 				}
@@ -51,6 +52,7 @@ func refuseToken(args []string) error {
 var aliases = map[string]string{
 	"ns":              "namespace",
 	"non-interactive": "no-input",
+	"agent-address":   "address",
 }
 
 // longFlags returns the names of all long flags in the tree under root.

@@ -78,6 +78,22 @@ func (a *app) parseData(command string, args []string) (object, error) {
 	return out, nil
 }
 
+// warnOfValues warns of values in args where every one stands there in the
+// open: who gives one of them another way knows how.
+func (a *app) warnOfValues(args []string) {
+	var open string
+	for _, arg := range args {
+		key, value, pair := strings.Cut(arg, "=")
+		if !pair || value == "-" || strings.HasPrefix(value, "@") || strings.HasPrefix(arg, "@") {
+			return
+		}
+		open = first(open, key)
+	}
+	if open != "" {
+		a.note("warning: a value on the command line is seen by other users and kept in the shell's history: %s=- reads it, %s=@FILE takes a file", show.Clean(open), show.Clean(open))
+	}
+}
+
 func sourceName(arg string) string {
 	if arg == "-" {
 		return "standard input"

@@ -89,8 +89,8 @@ func (a *app) standing(ctx context.Context, t target, e *api.Error) (standing, [
 
 // relogin is what someone does whose token is no more.
 func relogin(t target) []string {
-	if strings.HasPrefix(t.source, fromVariable) {
-		return []string{"unset " + strings.TrimPrefix(t.source, fromVariable) + "   (the saved token is used then)", "rotunda login"}
+	if variable, ok := strings.CutPrefix(t.source, fromVariable); ok {
+		return []string{"unset " + variable + "   (the saved token is used then)", "rotunda login"}
 	}
 	if t.context.Data != "" {
 		return []string{"rotunda login", "rotunda operator recover --data " + show.Shell(t.context.Data) + "   (makes another token for its owner)"}
@@ -105,4 +105,41 @@ func stanza(path, verb string) string {
 		verbs = `"create", "update"`
 	}
 	return fmt.Sprintf(`path "%s" { capabilities = [%s] }`, show.Clean(path), verbs)
+}
+
+// policyFor is the rule that a policy needs for r.
+func policyFor(r api.Request) string {
+	verb := capability(r.Method)
+	if r.Query.Get("list") == "true" {
+		verb = "list"
+	}
+	verbs := `"` + verb + `"`
+	if verb == "update" {
+		verbs = `"create", "update"`
+	}
+	if needsSudo(verb, r.Path) {
+		verbs += `, "sudo"`
+	}
+	return fmt.Sprintf("path \"%s\" {\n  capabilities = [%s]\n}", show.Clean(r.Path), verbs)
+}
+
+// sudoPaths are the paths that need the sudo capability as well, some for one
+// verb; an asterisk stands for anything.
+var sudoPaths = []string{
+	"auth/token/accessors", "auth/token/revoke-orphan", "sys/audit", "sys/audit/*", "sys/audit-journal", "sys/audit-journal/consistency",
+	"sys/audit-journal/prove", "sys/audit-journal/search", "sys/audit-journal/verify", "sys/auth/*", "sys/backup",
+	"sys/leases/lookup/*", "sys/leases/revoke-force/*", "sys/leases/revoke-prefix/*", "update sys/mounts/*/rotate", "sys/quarantine/resume", "sys/remount", "sys/rotate",
+	"sys/rotate/keyring", "sys/rotate/recovery/*", "sys/rotate/root/*", "sys/seal", "sys/seal/slots", "sys/seal/slots/*", "sys/step-down",
+}
+
+func needsSudo(verb, path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	for _, p := range sudoPaths {
+		p = strings.TrimPrefix(p, verb+" ")
+		begin, end, open := strings.Cut(p, "*")
+		if path == p || open && len(path) > len(begin)+len(end) && strings.HasPrefix(path, begin) && strings.HasSuffix(path, end) {
+			return true
+		}
+	}
+	return false
 }

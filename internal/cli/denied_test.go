@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -19,11 +21,17 @@ func TestDeniedSaysWhichOfTheTwo(t *testing.T) {
 		{"dead", "read secret/data/x", answer{403, denied}, "is not valid: it has expired, was revoked|unset VAULT_TOKEN|rotunda login", "explain"},
 		{"dead, before the mount is known", "get -m team x", answer{403, denied}, "is not valid: it has expired|rotunda login", "explain"},
 		{"dead, itself", "token lookup", answer{403, denied}, "is not valid|rotunda login", "explain"},
-		{"may not read", "read secret/data/x", answer{200, `{"data":{"policies":["default","ci"]}}`},
-			`with the policies default, ci) may not read secret/data/x; it needs a policy like: path "secret/data/x" { capabilities = ["read"] }|rotunda policy explain read secret/data/x`, "login"},
+		{
+			"may not read", "read secret/data/x",
+			answer{200, `{"data":{"policies":["default","ci"]}}`},
+			`with the policies default, ci) may not read secret/data/x; it needs a policy like: path "secret/data/x" { capabilities = ["read"] }|rotunda policy explain read secret/data/x`, "login",
+		},
 		{"may not write", "write sys/x a=b", answer{200, `{"data":{"policies":["default"]}}`}, `may not update sys/x|capabilities = ["create", "update"]|rotunda policy explain update sys/x`, "login"},
-		{"may not, before the mount is known", "get -m team x", answer{200, `{"data":{"policies":["default"]}}`},
-			`nothing is mounted at team/, or your token|path "team/data/*" { capabilities = ["read"] }|rotunda policy explain read team/data/NAME`, "login"},
+		{
+			"may not, before the mount is known", "get -m team x",
+			answer{200, `{"data":{"policies":["default"]}}`},
+			`nothing is mounted at team/, or your token|path "team/data/*" { capabilities = ["read"] }|rotunda policy explain read team/data/NAME`, "login",
+		},
 		{"who can say", "read secret/data/x", answer{500, `{}`}, "is not valid, or its policies do not allow this|rotunda whoami", "needs a policy"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -44,5 +52,48 @@ func TestDeniedSaysWhichOfTheTwo(t *testing.T) {
 				t.Errorf("rotunda %s: %+v, want exit code 2 and nothing about %s", tc.line, o, tc.not)
 			}
 		})
+	}
+}
+
+// TestSudoPathsAreTheServers holds the list of paths that need sudo to the
+// reference of the API, which is made from the operations.
+func TestSudoPathsAreTheServers(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/reference/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	needs := regexp.MustCompile("(?m)^Needs `([a-z]+)` on `([^`]+)`( with `sudo`)?")
+	found := needs.FindAllStringSubmatch(string(page), -1)
+	if len(found) < 50 {
+		t.Fatalf("the reference names %d capabilities, want many", len(found))
+	}
+	for _, m := range found {
+		path := regexp.MustCompile(`\{[a-z_]+\}`).ReplaceAllString(m[2], "x")
+		if got, want := needsSudo(m[1], path), m[3] != ""; got != want {
+			t.Errorf("needsSudo(%q, %q) = %v, want %v", m[1], path, got, want)
+		}
+	}
+}
+
+func TestOutputPolicy(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	s := newShell(t, f)
+	for line, want := range map[string]string{
+		"kv get -output-policy -mount=secret a": "path \"secret/data/a\" {\n  capabilities = [\"read\"]\n}\n",
+		"kv put -output-policy secret/a b=c":    "path \"secret/data/a\" {\n  capabilities = [\"create\", \"update\"]\n}\n",
+		"kv list -output-policy secret/a":       "path \"secret/metadata/a\" {\n  capabilities = [\"list\"]\n}\n",
+		"operator seal -output-policy":          "path \"sys/seal\" {\n  capabilities = [\"create\", \"update\", \"sudo\"]\n}\n",
+		"delete -output-policy secret/data/a":   "path \"secret/data/a\" {\n  capabilities = [\"delete\"]\n}\n",
+		"audit list -output-policy":             "path \"sys/audit\" {\n  capabilities = [\"read\", \"sudo\"]\n}\n",
+		"get a -output-policy":                  "path \"secret/data/a\" {\n  capabilities = [\"read\"]\n}\n",
+	} {
+		if o := s.run(line); o.code != 0 || o.out != want {
+			t.Errorf("rotunda %s: %+v, want %q", line, o, want)
+		}
+	}
+	if n := len(f.asked()); n != 0 {
+		t.Errorf("%d requests were sent, want none", n)
 	}
 }

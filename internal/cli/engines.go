@@ -72,10 +72,6 @@ func ttl(n int64) string {
 	return (time.Duration(n) * time.Second).String()
 }
 
-func (a *app) authCommand() *cobra.Command {
-	return group("auth", "How people and programs log in", a.mountList("sys/auth"))
-}
-
 func (a *app) secretsCommand() *cobra.Command {
 	disable := &cobra.Command{
 		Use: "disable PATH", Short: "Take a mount away with everything in it", Args: exactly(1, "PATH"),
@@ -101,6 +97,8 @@ type mountFlags struct {
 	description, defaultTTL, maxTTL, visibility string
 	options                                     []string
 	auditIn, auditOut                           []string
+	headersIn, headersOut, managedKeys          []string
+	pluginName, pluginVersion                   string
 }
 
 func (m *mountFlags) define(c *cobra.Command) {
@@ -112,6 +110,11 @@ func (m *mountFlags) define(c *cobra.Command) {
 	f.StringArrayVar(&m.options, "options", nil, "an option of the engine, as `KEY=VALUE`")
 	f.StringSliceVar(&m.auditIn, "audit-non-hmac-request-keys", nil, "`keys` of requests that are audited in clear")
 	f.StringSliceVar(&m.auditOut, "audit-non-hmac-response-keys", nil, "`keys` of answers that are audited in clear")
+	f.StringSliceVar(&m.headersIn, "passthrough-request-headers", nil, "`headers` of requests that the engine is given, where the server does that")
+	f.StringSliceVar(&m.headersOut, "allowed-response-headers", nil, "`headers` that the engine may answer with, where the server does that")
+	f.StringSliceVar(&m.managedKeys, "allowed-managed-keys", nil, "managed `keys` that the engine may use, where the server has them")
+	f.StringVar(&m.pluginName, "plugin-name", "", "`plugin` that does the work, where the server loads them")
+	f.StringVar(&m.pluginVersion, "plugin-version", "", "its `version`")
 }
 
 func (m *mountFlags) config(cmd *cobra.Command) object {
@@ -125,11 +128,25 @@ func (m *mountFlags) config(cmd *cobra.Command) object {
 	if m.visibility != "" {
 		o.set("listing_visibility", m.visibility)
 	}
-	if cmd.Flags().Changed("audit-non-hmac-request-keys") {
-		o.set("audit_non_hmac_request_keys", m.auditIn)
+	for _, list := range []struct {
+		flag   string
+		values []string
+	}{
+		{"audit-non-hmac-request-keys", m.auditIn},
+		{"audit-non-hmac-response-keys", m.auditOut},
+		{"passthrough-request-headers", m.headersIn},
+		{"allowed-response-headers", m.headersOut},
+		{"allowed-managed-keys", m.managedKeys},
+	} {
+		if cmd.Flags().Changed(list.flag) {
+			o.set(strings.ReplaceAll(list.flag, "-", "_"), list.values)
+		}
 	}
-	if cmd.Flags().Changed("audit-non-hmac-response-keys") {
-		o.set("audit_non_hmac_response_keys", m.auditOut)
+	if m.pluginName != "" {
+		o.set("plugin_name", m.pluginName)
+	}
+	if m.pluginVersion != "" {
+		o.set("plugin_version", m.pluginVersion)
 	}
 	return o
 }
@@ -138,7 +155,7 @@ func (a *app) secretsEnable() *cobra.Command {
 	var m mountFlags
 	var path string
 	var version int
-	var local, sealWrap bool
+	var local, sealWrap, noCache, entropy bool
 	c := &cobra.Command{
 		Use: "enable TYPE", Short: "Mount a secrets engine", Args: exactly(1, "TYPE"),
 		Example: "  rotunda secrets enable -path=team -version=2 kv",
@@ -149,6 +166,8 @@ func (a *app) secretsEnable() *cobra.Command {
 	f.IntVar(&version, "version", 0, "of the engine: 1 or 2 for kv")
 	f.BoolVar(&local, "local", false, "do not replicate it")
 	f.BoolVar(&sealWrap, "seal-wrap", false, "wrap its values with the seal, too")
+	f.BoolVar(&noCache, "force-no-cache", false, "read from the store each time, where the server has a cache of it")
+	f.BoolVar(&entropy, "external-entropy-access", false, "let it draw from the seal's randomness, where the server does that")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		kind := args[0]
 		if path == "" {
@@ -164,7 +183,14 @@ func (a *app) secretsEnable() *cobra.Command {
 		}
 		body := object{}
 		body.set("type", kind).set("description", m.description).set("local", local).set("seal_wrap", sealWrap)
-		body.set("config", m.config(cmd))
+		config := m.config(cmd)
+		if noCache {
+			config.set("force_no_cache", true)
+		}
+		body.set("config", config)
+		if entropy {
+			body.set("external_entropy_access", true)
+		}
 		if len(options) > 0 {
 			body.set("options", options)
 		}

@@ -37,8 +37,3 @@ func compare(t *testing.T, path, got string) {
 		t.Errorf("%s is stale; go test ./internal/cli -update writes it (-want +got):\n%s", path, diff)
 	}
 }
-
-func TestReferenceIsFresh(t *testing.T) {
-	t.Parallel()
-	compare(t, filepath.Join("..", "..", "docs", "reference", "cli.md"), Reference(nil))
-}

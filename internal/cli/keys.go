@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -115,6 +116,8 @@ func (a *app) operatorRotateKeys() *cobra.Command {
 		begin, cancel, status, verify bool
 		shares, threshold             int
 		nonce, target                 string
+		pgp                           []string
+		backup                        bool
 	)
 	c := &cobra.Command{
 		Use:     "rotate-keys [- | @FILE]",
@@ -131,8 +134,10 @@ proved with --verify, each by its holder, before the old ones are worth nothing.
 	f.BoolVar(&cancel, "cancel", false, "end it; the shares stay as they are. With --verify: begin the proof anew")
 	f.BoolVar(&status, "status", false, "only say how it stands")
 	f.BoolVar(&verify, "verify", false, "give a new share, as proof that its holder has it")
-	f.IntVar(&shares, "key-shares", 5, "into how many shares the key is split")
-	f.IntVar(&threshold, "key-threshold", 3, "how many of them are needed")
+	f.IntVarP(&shares, "key-shares", "n", 5, "into how many shares the key is split")
+	f.IntVarP(&threshold, "key-threshold", "t", 3, "how many of them are needed")
+	f.StringSliceVar(&pgp, "pgp-keys", nil, "`keys` to encrypt the shares to, in base64, for servers that do that")
+	f.BoolVar(&backup, "backup", false, "have a copy of the encrypted shares kept, for servers that do that")
 	f.StringVar(&nonce, "nonce", "", "`nonce` of what is under way; asked of the server where there is none")
 	f.StringVar(&target, "target", "barrier", "barrier or recovery: whose shares. Here they are the same")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -182,6 +187,12 @@ proved with --verify, each by its holder, before the old ones are worth nothing.
 			return a.printRekey(data)
 		case begin:
 			body := new(object).set("secret_shares", shares).set("secret_threshold", threshold)
+			if len(pgp) > 0 {
+				body.set("pgp_keys", pgp)
+			}
+			if backup {
+				body.set("backup", true)
+			}
 			_, data, err := ask("POST", "init", nil, body.json())
 			if err != nil {
 				return err
@@ -255,6 +266,8 @@ func (a *app) operatorGenerateRoot() *cobra.Command {
 	var (
 		begin, cancel, status bool
 		otp, decode, nonce    string
+		pgp                   string
+		pad                   bool
 	)
 	c := &cobra.Command{
 		Use:   "generate-root [- | @FILE]",
@@ -270,10 +283,19 @@ make the token of both. The server allows it with enable_generate_root.`,
 	f.BoolVar(&begin, "init", false, "begin")
 	f.BoolVar(&cancel, "cancel", false, "end it")
 	f.BoolVar(&status, "status", false, "only say how it stands")
-	f.StringVar(&otp, "otp", "", "the one-time `pad`; with --init one of your own")
+	f.StringVar(&otp, "otp", "", "the one-time `pad`, from - or @FILE; with --init one of your own")
 	f.StringVar(&decode, "decode", "", "print the token that is `encoded` so, with --otp")
+	f.BoolVar(&pad, "generate-otp", false, "only make up a one-time pad, for --init --otp")
+	f.StringVar(&pgp, "pgp-key", "", "`key` to encrypt the token to, in base64, for servers that do that")
 	f.StringVar(&nonce, "nonce", "", "`nonce` of what is under way; asked of the server where there is none")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if otp != "" {
+			t, err := a.secretArgument([]string{otp}, "one-time pad")
+			if err != nil {
+				return err
+			}
+			otp = t.Reveal()
+		}
 		if decode != "" {
 			return a.decodeRoot(decode, otp)
 		}
@@ -282,6 +304,9 @@ make the token of both. The server allows it with enable_generate_root.`,
 			return err
 		}
 		none := secret.Text{}
+		if pad {
+			return a.onePad(cmd.Context(), cl)
+		}
 		ask := func(method, path string, body jsontext.Value) (*generateAnswer, jsontext.Value, error) {
 			resp, err := cl.Do(cmd.Context(), api.Request{Method: method, Path: "sys/generate-root/" + path, Body: body, Token: &none, NoWrap: true, NoRetry: method != "GET"})
 			if err != nil {
@@ -311,6 +336,9 @@ make the token of both. The server allows it with enable_generate_root.`,
 			if otp != "" {
 				body.set("otp", otp)
 			}
+			if pgp != "" {
+				body.set("pgp_key", pgp)
+			}
 			_, data, err = ask("POST", "attempt", body.json())
 		default:
 			var key secret.Text
@@ -333,6 +361,30 @@ make the token of both. The server allows it with enable_generate_root.`,
 			"Complete", "complete", "OTP", "otp", "OTP Length", "otp_length", "Encoded Token", "encoded_token")
 	}
 	return c
+}
+
+// onePad prints a pad as long as the server wants one.
+func (a *app) onePad(ctx context.Context, c *api.Client) error {
+	none := secret.Text{}
+	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/generate-root/attempt", Token: &none, NoWrap: true})
+	if err != nil {
+		return err
+	}
+	length, _ := show.Field(resp.Body, "otp_length")
+	n, err := strconv.Atoi(string(length))
+	if err != nil {
+		return errors.New("the server does not say how long a pad must be")
+	}
+	pad, err := generate(n, "alnum")
+	if err != nil {
+		return err
+	}
+	return a.print(view{doc: new(object).set("otp", pad).json(), raw: &pad, enter: true, people: func(w io.Writer) error {
+		if _, err := fmt.Fprintln(w, pad); err != nil {
+			return fmt.Errorf("writing: %w", err)
+		}
+		return nil
+	}})
 }
 
 // decodeRoot prints a token that is hidden under a pad.

@@ -79,6 +79,7 @@ func (a *app) kvPut() *cobra.Command {
 	}
 	c.Flags().Int64Var(&cas, "cas", -1, "only if the current version is this `number`; 0 is none")
 	c.RunE = a.kvRun(&mount, func(cmd *cobra.Command, cl *api.Client, m mountInfo, rel string, rest []string) error {
+		a.warnOfValues(rest)
 		data, err := a.parseData(commandFor(cmd, cmd.Flags().Arg(0)), rest)
 		if err != nil {
 			return err
@@ -185,6 +186,7 @@ func (a *app) kvPatch() *cobra.Command {
 		if method != "" && method != "patch" && method != "rw" {
 			return usageError{errors.New("--method is patch or rw"), cmd.CommandPath()}
 		}
+		a.warnOfValues(rest)
 		data, err := a.parseData(commandFor(cmd, cmd.Flags().Arg(0)), rest)
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ func (a *app) leaseCommand() *cobra.Command {
 			return a.send(cmd, api.Request{Method: "PUT", Path: "sys/leases/renew", Body: body.json()}, "Success! The lease is renewed")
 		},
 	}
-	renew.Flags().StringVar(&increment, "increment", "", "ask for so `long` from this moment on")
+	renew.Flags().StringVarP(&increment, "increment", "i", "", "ask for so `long` from this moment on")
 
 	var prefix, force, sync bool
 	revoke := &cobra.Command{
@@ -40,7 +40,7 @@ func (a *app) leaseCommand() *cobra.Command {
 		},
 	}
 	revoke.Flags().BoolVar(&prefix, "prefix", false, "all leases whose ids begin with ID")
-	revoke.Flags().BoolVar(&force, "force", false, "forget them even where taking back fails")
+	revoke.Flags().BoolVarP(&force, "force", "f", false, "forget them even where taking back fails")
 	revoke.Flags().BoolVar(&sync, "sync", false, "wait until it is done")
 
 	lookup := &cobra.Command{

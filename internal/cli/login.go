@@ -17,8 +17,7 @@ import (
 )
 
 func (a *app) loginCommand() *cobra.Command {
-	var method string
-	var printOnly bool
+	var o loginOptions
 	c := &cobra.Command{
 		Use:   "login [- | @FILE]",
 		Short: "Save a token for a server, after trying it",
@@ -32,23 +31,34 @@ With --address the server becomes a context of its own, with the certificates of
   print-token | rotunda login -`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if method != "" && method != "token" {
-				return failure{err: fmt.Errorf("logging in by %s is not done by this command", show.Clean(method)), next: []string{
-					"rotunda auth list", "rotunda write auth/" + show.Shell(method) + "/login … --field token > FILE, then: rotunda login @FILE",
+			if o.method != "" && o.method != "token" {
+				path := strings.Trim(first(o.path, o.method), "/")
+				return failure{err: fmt.Errorf("logging in by %s is not done by this command", show.Clean(o.method)), next: []string{
+					"rotunda auth list", "rotunda write auth/" + show.Shell(path) + "/login … --field token > FILE, then: rotunda login @FILE",
 				}}
 			}
-			if len(args) == 1 && args[0] != "-" && !strings.HasPrefix(args[0], "@") {
-				a.note("warning: a token on the command line is seen by other users and kept in the shell's history: rotunda login asks for it, rotunda login - reads it")
+			if len(args) == 1 { // as Vault's command takes it
+				args[0] = strings.TrimPrefix(args[0], "token=")
 			}
-			return a.login(cmd, args, printOnly)
+			return a.login(cmd, args, o)
 		},
 	}
-	c.Flags().StringVar(&method, "method", "", "how to log in; only token")
-	c.Flags().BoolVar(&printOnly, "no-store", false, "try the token and do not save it")
+	f := c.Flags()
+	f.StringVar(&o.method, "method", "", "how to log in; only token")
+	f.StringVar(&o.path, "path", "", "where the method is; without, its name is the path")
+	f.BoolVar(&o.dry, "no-store", false, "try the token and do not save it")
+	f.BoolVar(&o.mute, "no-print", false, "do not print who the token is")
+	f.BoolVar(&o.only, "token-only", false, "print the token and nothing else, and do not save it")
 	return c
 }
 
-func (a *app) login(cmd *cobra.Command, args []string, dry bool) error {
+// loginOptions are the flags of login.
+type loginOptions struct {
+	method, path    string
+	dry, mute, only bool
+}
+
+func (a *app) login(cmd *cobra.Command, args []string, o loginOptions) error {
 	store := a.env.profiles()
 	name := a.context
 	if name != "" {
@@ -84,7 +94,7 @@ func (a *app) login(cmd *cobra.Command, args []string, dry bool) error {
 	if name == "" {
 		name = t.name
 	}
-	if !dry {
+	if !o.dry && !o.only {
 		all, err := store.Load()
 		if err != nil {
 			return err
@@ -115,6 +125,12 @@ func (a *app) login(cmd *cobra.Command, args []string, dry bool) error {
 		if _, variable := a.env.settingFrom("TOKEN"); variable != "" {
 			a.note("warning: the variable %s is set and is used instead of what was saved", variable)
 		}
+	}
+	switch {
+	case o.only:
+		return a.bytes(t.token.Reveal())
+	case o.mute:
+		return nil
 	}
 	return a.printSelf(t, name, resp.Data)
 }

@@ -61,7 +61,7 @@ func (a *app) kv(ctx context.Context, c *api.Client, mount, path string) (mountI
 	if mount != "" {
 		asked = strings.Trim(mount, "/") + "/"
 	}
-	if a.curl {
+	if a.curl || a.policy {
 		m, rel := a.guess(mount, path)
 		return m, rel, nil
 	}

@@ -318,12 +318,15 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 
 func (a *app) serverCommand() *cobra.Command {
 	var file string
-	var check bool
+	var check, dev bool
 	c := &cobra.Command{
 		Use:   "server --config FILE",
 		Short: "Run a server as its configuration says",
 		Args:  atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dev {
+				return failure{err: errors.New("there is no development mode, which forgets everything: up starts a node in as little time, and keeps what you store"), next: []string{"rotunda up"}}
+			}
 			if a.Server.Serve == nil {
 				return errNoServer
 			}
@@ -335,5 +338,6 @@ func (a *app) serverCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "", "`FILE` of the configuration, in HCL")
 	c.Flags().BoolVar(&check, "check", false, "only check it")
+	c.Flags().BoolVar(&dev, "dev", false, "of Vault; refused with what to do instead")
 	return c
 }

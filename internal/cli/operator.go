@@ -125,7 +125,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		Use: "key-status", Short: "Print the age and use of the encryption key", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.keyStatus(cmd) },
 	}
-	all := []*cobra.Command{a.operatorInit(), a.operatorUnseal(), seal, status, keyStatus}
+	all := []*cobra.Command{a.operatorInit(), a.operatorUnseal(), seal, a.operatorStepDown(), status, a.operatorMembers(), keyStatus}
 	return group("operator", "Care for a server: init, unseal, seal, keys, recovery, backups", append(append(append(all, a.keyCommands()...), a.operatorRecover()), a.backupCommands()...)...)
 }
 

@@ -13,7 +13,7 @@ import (
 func Reference(more []Command) string {
 	a := newApp(Program{Server: Server{More: more}})
 	var b strings.Builder
-	b.WriteString("# The command line\n\nGenerated from the commands themselves: `go test ./internal/cli -update`.\n\n")
+	b.WriteString("# The command line\n\nGenerated from the commands themselves; `make docs` writes it.\n\n")
 	b.WriteString("Flags may have one dash or two: `-format=json` is `--format=json`.\n\n## Flags of every command\n\n")
 	flags(&b, a.root.PersistentFlags())
 	for _, topic := range []string{"exit-codes", "environment", "paths"} {
@@ -27,7 +27,7 @@ func Reference(more []Command) string {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {
-			if !sub.IsAvailableCommand() || sub.Name() == "help" || sub.Name() == "completion" {
+			if !sub.IsAvailableCommand() || sub.Name() == "help" {
 				continue
 			}
 			entry(&b, sub)
@@ -35,8 +35,8 @@ func Reference(more []Command) string {
 		}
 	}
 	walk(a.root)
-	b.WriteString("### rotunda completion bash|zsh|fish|powershell\n\nPrint the script that has a shell complete commands, flags and the names of secrets.\n")
-	return b.String()
+	b.WriteString(absentPage())
+	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
 func entry(b *strings.Builder, c *cobra.Command) {
@@ -56,9 +56,13 @@ func entry(b *strings.Builder, c *cobra.Command) {
 		}
 	}
 	if c.Example != "" {
-		fmt.Fprintf(b, "```\n%s\n```\n\n", unindent(c.Example))
+		fmt.Fprintf(b, "Example:\n\n```\n%s\n```\n\n", unindent(c.Example))
 	}
 	flags(b, c.LocalNonPersistentFlags())
+	if c.HasAvailableSubCommands() {
+		return
+	}
+	fmt.Fprintf(b, "Exit codes: %s.\n\n", exitCodes(pathOf(c)))
 }
 
 func unindent(s string) string {

@@ -92,6 +92,7 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 					return usageError{errors.New("a FIELD= without a value is refused, because a value in base64 looks the same: for an empty one write FIELD=@/dev/null"), cmd.CommandPath()}
 				}
 			}
+			a.warnOfValues(rest)
 			data, err = a.parseData(commandFor(cmd, args[0]), rest)
 		case len(rest) > 1:
 			return usageError{errors.New("one secret has one value, or FIELD=VALUE for each field"), cmd.CommandPath()}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"flag"
 	"io"
 	"time"
 
@@ -140,10 +141,12 @@ const (
 // Command is a command that another package performs, with arguments that it
 // reads itself.
 type Command struct {
-	Name  string // "bench"
-	Short string // one line for the list of commands
-	Long  string
-	Run   func(ctx context.Context, c Call) int // returns the exit code
+	Name    string // "bench"
+	Short   string // one line for the list of commands
+	Long    string
+	Example string
+	Flags   func() *flag.FlagSet                  // its own; --output, where it is one of them, is the one that all commands have
+	Run     func(ctx context.Context, c Call) int // returns the exit code
 }
 
 // Call is one call of a [Command].

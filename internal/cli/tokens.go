@@ -69,9 +69,6 @@ func (a *app) tokenCreate() *cobra.Command {
 			body.set("meta", m)
 		}
 		if id != "" {
-			if id != "-" && !strings.HasPrefix(id, "@") {
-				a.note("warning: a token on the command line is seen by other users and kept in the shell's history: --id - reads it")
-			}
 			t, err := a.secretArgument([]string{id}, "token")
 			if err != nil {
 				return err
@@ -129,7 +126,7 @@ func (a *app) tokenRenew() *cobra.Command {
 	var increment string
 	c := &cobra.Command{Use: "renew [TOKEN | -]", Short: "Make a token live longer; without one, yours", Args: atMost(1)}
 	c.Flags().BoolVar(&accessor, "accessor", false, "the argument is an accessor")
-	c.Flags().StringVar(&increment, "increment", "", "ask for so `long` from this moment on")
+	c.Flags().StringVarP(&increment, "increment", "i", "", "ask for so `long` from this moment on")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		body := object{}
 		req := api.Request{Method: "PUT", Path: "auth/token/renew-self"}

@@ -34,6 +34,7 @@ flag --context, what says which server is meant and who asks it comes from the
 context alone.
 
   ADDR              address of the server; unix:///path is a socket
+  AGENT_ADDR        the same, and goes before it
   TOKEN             the token
   TOKEN_PATH        a file that holds the token, of mode 0600
   NAMESPACE         the namespace
@@ -47,17 +48,20 @@ context alone.
   CLIENT_TIMEOUT    how long to wait for an answer (60s)
   MAX_RETRIES       how often to ask again (2)
   WRAP_TTL          have answers wrapped, for so long
+  MFA               credential of a second factor, for servers that ask for one
   FORMAT            how to print: table, json, yaml, env, raw
   DISABLE_REDIRECTS true: do not follow a redirect
   PROXY_ADDR        the proxy to use; HTTP_PROXY likewise
   CONTEXT           the context to use
   MOUNT             the mount of the short commands
 
-As well: HTTPS_PROXY and NO_PROXY; NO_COLOR, CLICOLOR_FORCE and TERM=dumb; CI, for
-no progress bars; XDG_CONFIG_HOME (contexts), XDG_STATE_HOME (tokens, logs) and
+As well: HTTPS_PROXY and NO_PROXY; NO_COLOR, CLI_NO_COLOR (with a prefix),
+CLICOLOR_FORCE and TERM=dumb; CI, for no progress bars; XDG_CONFIG_HOME (contexts), XDG_STATE_HOME (tokens, logs) and
 XDG_DATA_HOME (data of rotunda up).
 
-A token that is saved for one address is never sent to another.`)
+A token that is saved for one address is never sent to another. RATE_LIMIT and
+SRV_LOOKUP, which other clients read, are not: nothing is held back, and an
+address is a host's.`)
 }
 
 func pathsTopic() *cobra.Command {

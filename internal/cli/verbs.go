@@ -287,6 +287,7 @@ func (a *app) secretFrom(args []string, what string) (secret.Text, error) {
 		b, err := a.readFile(args[0][1:])
 		return secret.New(strings.TrimSpace(string(b))), err
 	}
+	a.note("warning: a %s on the command line is seen by other users and kept in the shell's history: leave it out to be asked, or give - or @FILE", what)
 	return secret.New(args[0]), nil
 }
 

@@ -38,6 +38,7 @@ func written() bool {
 func TestReference(t *testing.T) {
 	pages := map[string]func(*testing.T) string{
 		"api.md": apiPage, "config.md": configPage, "metrics.md": metricsPage, "errors.md": errorsPage, "environment.md": environmentPage,
+		"cli.md": func(*testing.T) string { return cli.Reference(CLI().More) },
 	}
 	for file, page := range pages {
 		t.Run(file, func(t *testing.T) {

@@ -55,9 +55,9 @@ type Config struct {
 	NoRedirect bool
 	Clock      clock.Clock
 
-	// Show, where set, is given each request as a curl command instead of its
-	// being sent; Do then returns [ErrShown].
-	Show func(curl string)
+	// Show, where set, is given each request, and the curl command for it,
+	// instead of its being sent; Do then returns [ErrShown].
+	Show func(r Request, curl string)
 }
 
 // ErrShown is returned by [Client.Do] where the request was shown and not sent.
@@ -288,7 +288,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	u := c.url(r)
 	token := c.token(r)
 	if c.c.Show != nil {
-		c.c.Show(c.curl(r, u.String(), !token.Empty()))
+		c.c.Show(r, c.curl(r, u.String(), !token.Empty()))
 		return nil, ErrShown
 	}
 	retries := c.c.Retries

@@ -289,7 +289,7 @@ func TestLargeAnswerIsRefused(t *testing.T) {
 func TestShow(t *testing.T) {
 	t.Parallel()
 	var got string
-	c := client(t, Config{Address: "https://h", Namespace: "n", WrapTTL: "1m", SkipVerify: true, Show: func(s string) { got = s }})
+	c := client(t, Config{Address: "https://h", Namespace: "n", WrapTTL: "1m", SkipVerify: true, Show: func(_ Request, s string) { got = s }})
 	if _, err := c.Do(t.Context(), Request{Method: "PATCH", Path: "a b", Body: []byte(`{"x":"it's"}`), ContentType: MergePatch}); !errors.Is(err, ErrShown) {
 		t.Fatalf("Do = %v, want ErrShown", err)
 	}

@@ -21,7 +21,7 @@ func (c *Client) Stream(ctx context.Context, r Request, w io.Writer) (int64, err
 	u := c.url(r)
 	token := c.token(r)
 	if c.c.Show != nil {
-		c.c.Show(c.curl(r, u.String(), !token.Empty()))
+		c.c.Show(r, c.curl(r, u.String(), !token.Empty()))
 		return 0, ErrShown
 	}
 	ctx, cancel := context.WithCancel(ctx)
