@@ -168,7 +168,7 @@ func TestVaultCommandLines(t *testing.T) {
 			for _, line := range []string{"GET sys/any?help=1", "PUT sys/any", "DELETE sys/any", "PATCH sys/any"} {
 				f.answer(line, 200, `{"help":"text"}`)
 			}
-			for _, line := range strings.FieldsSeq("POST_sys/mounts/old/tune POST_sys/mounts/team POST_sys/mounts/kv-v2 POST_sys/mounts/team/tune DELETE_sys/mounts/team POST_sys/auth/people POST_sys/auth/token/tune DELETE_sys/auth/people " +
+			for line := range strings.FieldsSeq("POST_sys/mounts/old/tune POST_sys/mounts/team POST_sys/mounts/kv-v2 POST_sys/mounts/team/tune DELETE_sys/mounts/team POST_sys/auth/people POST_sys/auth/token/tune DELETE_sys/auth/people " +
 				"PUT_sys/policies/acl/p DELETE_sys/policies/acl/p POST_auth/token/lookup-accessor POST_auth/token/lookup PUT_auth/token/renew-self POST_auth/token/renew-accessor PUT_auth/token/revoke-self PUT_auth/token/revoke-orphan " +
 				"POST_auth/token/revoke-accessor PUT_sys/leases/lookup PUT_sys/leases/renew PUT_sys/leases/revoke PUT_sys/leases/revoke-prefix/id PUT_sys/leases/revoke-force/id PUT_sys/audit/f DELETE_sys/audit/f PUT_sys/seal PUT_sys/step-down") {
 				f.answer(strings.Replace(line, "_", " ", 1), 204, "")
