@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,6 +101,13 @@ func (t *Table) Kind(named string) (engine.Kind, map[string]string, error) {
 		}
 	}
 	return engine.Kind{}, nil, fault.New(fault.Invalid, "plugin not found in the catalog: %s", named)
+}
+
+// Kinds returns every kind of engine, in the order of their names.
+func (t *Table) Kinds() []engine.Kind {
+	all := slices.Collect(maps.Values(t.kinds))
+	slices.SortFunc(all, func(a, b engine.Kind) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // Limits returns the default and the longest TTL of what e lends.

@@ -42,6 +42,9 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	if err := ensureFixedMounts(ctx, core); err != nil {
 		return nil, err
 	}
+	if err := system.RecordVersion(ctx, core, n.c.Info, n.c.Clock.Now()); err != nil {
+		return nil, err
+	}
 	bounds := n.c.Tokens
 	bounds.DefaultTTL, bounds.MaxTTL, bounds.Log = n.c.TTL.Default, n.c.TTL.Max, n.c.Log
 	kept := token.NewStore(b, tokenSpace, changes, n.c.Clock, bounds)

@@ -46,6 +46,8 @@ var varying = []struct {
 	{regexp.MustCompile(`(hv[sb]\.|rt[a-z]_)[A-Za-z0-9_-]{8,}`), "<token>"},
 	{regexp.MustCompile(`"accessor":"[A-Za-z0-9_]{16,}"`), `"accessor":"<accessor>"`},
 	{regexp.MustCompile(`"(creation_time|expire_time|issue_time|last_renewal_time)":\d{9,}`), `"$1":<seconds>`},
+	{regexp.MustCompile(`"server_time_utc":\d{9,}`), `"server_time_utc":<seconds>`},
+	{regexp.MustCompile(`rotunda-[0-9a-f]{8}"`), `<cluster>"`},
 	{regexp.MustCompile(`"ttl":359\d`), `"ttl":3600`}, // an hour, and a moment later
 	{regexp.MustCompile(`_[0-9a-f]{8}"`), `_<accessor>"`},
 	{regexp.MustCompile(`rotunda\.dev/audit/[^"]*`), "<signed by the journal>"},

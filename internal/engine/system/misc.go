@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
+	"strconv"
 
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/op"
@@ -27,11 +28,34 @@ type haOut struct {
 
 type randomIn struct {
 	Bytes  int    `json:"bytes" doc:"Number of random bytes; 0 is 32."`
+	Source string `json:"source" audit:"clear" doc:"platform, which is the operating system, or nothing; nothing else gives random bytes here."`
 	Format string `json:"format" audit:"clear" doc:"hex or base64; base64 where there is none."`
 }
 
 type randomOut struct {
 	RandomBytes string `json:"random_bytes"`
+}
+
+type randomOneIn struct {
+	What   string `path:"what" doc:"Number of random bytes, or platform."`
+	Bytes  int    `json:"bytes" doc:"Number of random bytes, where the path does not say it; 0 is 32."`
+	Format string `json:"format" audit:"clear" doc:"hex or base64; base64 where there is none."`
+}
+
+type randomBothIn struct {
+	Source string `path:"source" doc:"platform."`
+	Bytes  int    `path:"bytes" doc:"Number of random bytes."`
+	Format string `json:"format" audit:"clear" doc:"hex or base64; base64 where there is none."`
+}
+
+type hashAlgorithmIn struct {
+	Algorithm string `path:"algorithm" doc:"As the field algorithm of tools/hash."`
+	Input     string `json:"input" doc:"Base64 of what is to be hashed."`
+	Format    string `json:"format" audit:"clear" doc:"hex or base64; hex where there is none."`
+}
+
+type corsOut struct {
+	Enabled bool `json:"enabled"`
 }
 
 type hashIn struct {
@@ -70,10 +94,34 @@ func miscOps(p *Parts) []op.Op {
 		op.Def[hashIn, hashOut]{
 			Name: "system.tools.hash", Verb: op.Update, Path: "tools/hash", Does: "Hash what is given.",
 		}.With(hashOf),
+		op.Def[randomOneIn, randomOut]{
+			Name: "system.tools.random.one", Verb: op.Update, Path: "tools/random/{what}", Hidden: true, Does: "Return random bytes from the operating system.",
+		}.With(func(ctx context.Context, c *op.Call, in randomOneIn) (randomOut, error) {
+			if n, err := strconv.Atoi(in.What); err == nil {
+				return random(ctx, c, randomIn{Bytes: n, Format: in.Format})
+			}
+			return random(ctx, c, randomIn{Bytes: in.Bytes, Source: in.What, Format: in.Format})
+		}),
+		op.Def[randomBothIn, randomOut]{
+			Name: "system.tools.random.both", Verb: op.Update, Path: "tools/random/{source}/{bytes}", Hidden: true, Does: "Return random bytes from the operating system.",
+		}.With(func(ctx context.Context, c *op.Call, in randomBothIn) (randomOut, error) {
+			return random(ctx, c, randomIn{Bytes: in.Bytes, Source: in.Source, Format: in.Format})
+		}),
+		op.Def[hashAlgorithmIn, hashOut]{
+			Name: "system.tools.hash.algorithm", Verb: op.Update, Path: "tools/hash/{algorithm}", Hidden: true, Does: "Hash what is given.",
+		}.With(func(ctx context.Context, c *op.Call, in hashAlgorithmIn) (hashOut, error) {
+			return hashOf(ctx, c, hashIn{Input: in.Input, Algorithm: in.Algorithm, Format: in.Format})
+		}),
+		op.Def[op.Nothing, corsOut]{
+			Name: "system.config.cors", Verb: op.Read, Path: "config/cors", Sudo: true, Shape: op.Injected, Does: "Say whether browsers may call from other origins: they may not.",
+		}.With(func(context.Context, *op.Call, op.Nothing) (corsOut, error) { return corsOut{}, nil }),
 	}
 }
 
 func random(_ context.Context, _ *op.Call, in randomIn) (randomOut, error) {
+	if in.Source != "" && in.Source != "platform" {
+		return randomOut{}, fault.New(fault.Invalid, "random bytes come from the platform, and from no other source")
+	}
 	n := in.Bytes
 	if n == 0 {
 		n = 32

@@ -77,6 +77,6 @@ func Kind(p *Parts) engine.Kind {
 func Ops(p *Parts) []op.Op {
 	return slices.Concat(
 		SealOps(p.Gate, p.Info), mountOps(p), miscOps(p), leaseOps(), rotateOps(p), slotOps(p), peopleOps(p),
-		policyOps(*p), capabilityOps(*p), wrappingOps(*p), auditOps(*p), backupOps(p),
+		policyOps(*p), capabilityOps(*p), catalogOps(p), versionOps(p), wrappingOps(*p), auditOps(*p), backupOps(p),
 	)
 }
