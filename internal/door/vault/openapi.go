@@ -23,6 +23,7 @@ type object = map[string]any
 func OpenAPI(mounts []door.MountedOps, version string) ([]byte, error) {
 	paths, schemas := object{}, object{
 		"Errors": object{"type": "object", "properties": object{"errors": object{"type": "array", "items": object{"type": "string"}}}},
+		"Auth":   describedAuth(), "WrapInfo": describedWrap(),
 	}
 	shapes := map[string]string{} // of a path with its fields' names left out, to the path
 	for _, m := range mounts {
@@ -187,30 +188,74 @@ func responses(o *op.Op, schemas object) object {
 	case reflect.TypeFor[op.Empty]():
 		if o.Auth != op.Login {
 			all["204"] = object{"description": "Done."}
-			return all
 		}
+		all["2XX"] = answered("Done, and there is something to say: warnings, or a token.", envelopeOf(object{"nullable": true, "type": "object"}))
+		return all
 	case reflect.TypeFor[op.Raw]():
 		all["200"] = object{"description": "The answer, which is not laid out as others are."}
 		return all
 	}
-	schemas[o.Name+".response"] = schemaOf(o.Out, false, nil)
+	shape := schemaOf(o.Out, false, nil)
+	if _, ok := shape["type"]; ok && o.Shape != op.Bare {
+		shape["nullable"] = true // of an answer that was wrapped there is none
+	}
+	schemas[o.Name+".response"] = shape
 	data := object{"$ref": "#/components/schemas/" + o.Name + ".response"}
 	schema := data
 	if o.Shape != op.Bare {
-		schema = object{"type": "object", "properties": object{
-			"request_id":     object{"type": "string"},
-			"lease_id":       object{"type": "string"},
-			"lease_duration": object{"type": "integer"},
-			"renewable":      object{"type": "boolean"},
-			"data":           data,
-			"warnings":       object{"type": "array", "nullable": true, "items": object{"type": "string"}},
-			"auth":           object{"type": "object", "nullable": true},
-			"wrap_info":      object{"type": "object", "nullable": true},
-			"mount_type":     object{"type": "string"},
-		}}
+		schema = envelopeOf(data)
 	}
-	all["200"] = object{"description": "Done.", "content": object{"application/json": object{"schema": schema}}}
+	if o.Shape == op.Injected {
+		if props, ok := shape["properties"].(object); ok {
+			beside, _ := schema["properties"].(object)
+			for name, p := range props {
+				if _, taken := beside[name]; !taken {
+					beside[name] = p
+				}
+			}
+		} else {
+			schema["additionalProperties"] = true
+		}
+	}
+	all["200"] = answered("Done.", schema)
 	return all
+}
+
+func answered(what string, schema object) object {
+	return object{"description": what, "content": object{"application/json": object{"schema": schema}}}
+}
+
+// envelopeOf describes what [values.appendEnvelope] appends around data.
+func envelopeOf(data object) object {
+	text, whole := object{"type": "string"}, object{"type": "integer"}
+	return object{"type": "object", "properties": object{
+		"request_id": text, "lease_id": text, "lease_duration": whole, "renewable": object{"type": "boolean"}, "data": data,
+		"warnings":   object{"type": "array", "nullable": true, "items": text},
+		"auth":       object{"$ref": "#/components/schemas/Auth"},
+		"wrap_info":  object{"$ref": "#/components/schemas/WrapInfo"},
+		"mount_type": text,
+	}}
+}
+
+// describedAuth describes what appendGrant appends.
+func describedAuth() object {
+	text, whole, yes := object{"type": "string"}, object{"type": "integer"}, object{"type": "boolean"}
+	names := object{"type": "array", "items": text}
+	return object{"type": "object", "nullable": true, "properties": object{
+		"client_token": object{"type": "string", "format": "password"}, "accessor": text, "policies": names, "token_policies": names, "identity_policies": names,
+		"metadata":       object{"type": "object", "nullable": true, "additionalProperties": text},
+		"lease_duration": whole, "renewable": yes, "entity_id": text, "token_type": text, "orphan": yes,
+		"mfa_requirement": object{"type": "object", "nullable": true}, "num_uses": whole,
+	}}
+}
+
+// describedWrap describes what appendWrap appends.
+func describedWrap() object {
+	text := object{"type": "string"}
+	return object{"type": "object", "nullable": true, "properties": object{
+		"token": object{"type": "string", "format": "password"}, "accessor": text, "ttl": object{"type": "integer"},
+		"creation_time": object{"type": "string", "format": "date-time"}, "creation_path": text, "wrapped_accessor": text,
+	}}
 }
 
 var (
@@ -238,6 +283,8 @@ func schemaOf(t reflect.Type, in bool, outer []reflect.Type) object {
 		return object{"type": "integer"}
 	case reflect.TypeFor[wire.Strings]():
 		return object{"type": "array", "items": object{"type": "string"}}
+	case reflect.TypeFor[wire.Ints]():
+		return object{"type": "array", "items": object{"type": "integer"}}
 	case reflect.TypeFor[wire.Map]():
 		return object{"type": "object", "nullable": true, "additionalProperties": object{"type": "string"}}
 	case reflect.TypeFor[wire.Time]():
@@ -255,11 +302,11 @@ func schemaOf(t reflect.Type, in bool, outer []reflect.Type) object {
 		return s
 	}
 	to := reflect.PointerTo(t)
-	if custom := to.Implements(jsonMarshaler) || to.Implements(jsonMarshalTo); custom || to.Implements(textMarshaler) {
-		if t.Kind() == reflect.String || !custom {
-			return object{"type": "string"}
-		}
-		return object{}
+	switch {
+	case to.Implements(jsonMarshaler), to.Implements(jsonMarshalTo):
+		return object{} // only it knows
+	case to.Implements(textMarshaler):
+		return object{"type": "string"}
 	}
 	switch t.Kind() {
 	case reflect.Bool:
