@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +54,9 @@ func (a *app) explainDenied(ctx context.Context, e *api.Error) (why string, next
 	if preflight {
 		mount := strings.Trim(strings.TrimPrefix(e.Path, preflightPath), "/")
 		mount, _, _ = strings.Cut(mount, "/")
+		if slices.Contains(policies, "root") {
+			return "nothing is mounted at " + show.Clean(mount) + "/", []string{"rotunda secrets list", "rotunda secrets enable -path=" + show.Shell(mount) + " -version=2 kv"}
+		}
 		return fmt.Sprintf("nothing is mounted at %s/, or %s reaches nothing in it; to read there it needs a policy like: %s", show.Clean(mount), who, stanza(mount+"/data/*", "read")),
 			[]string{"rotunda policy explain read " + show.Shell(mount+"/data/NAME"), "rotunda secrets list"}
 	}

@@ -116,7 +116,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.kv(w, r, kind, name, body)
 		return
 	}
-	if name, ok := strings.CutPrefix(path, "old/"); ok {
+	if name, ok := strings.CutPrefix(path+"/", "old/"); ok {
+		name = strings.TrimSuffix(name, "/")
 		f.v1(w, r, name, body)
 		return
 	}

@@ -177,6 +177,9 @@ func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) 
 	if err != nil {
 		return false, err
 	}
+	if !m.v2 && with == "" {
+		return false, m.noVersions("diff", "rotunda diff"+a.mountFlag()+" "+show.Shell(args[0])+" --with OTHER")
+	}
 	path := strings.Trim(args[0], "/")
 	other := path
 	if with != "" {
@@ -201,10 +204,10 @@ func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) 
 		set("changes", diffs)
 	err = a.print(view{doc: doc.json(), people: func(w io.Writer) error {
 		if len(diffs) == 0 {
-			a.note("no difference between version %d of %s and version %d of %s", before.version, show.Clean(other), after.version, show.Clean(path))
+			a.note("no difference between %s and %s", before.called(), after.called())
 			return nil
 		}
-		a.note("from version %d of %s to version %d of %s:", before.version, show.Clean(other), after.version, show.Clean(path))
+		a.note("from %s to %s:", before.called(), after.called())
 		t := show.Table{Header: []string{"Change", "Field"}}
 		if values {
 			t.Header = append(t.Header, "Old", "New")
@@ -219,6 +222,14 @@ func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) 
 		return a.table(w, &t)
 	}})
 	return len(diffs) > 0, err
+}
+
+// called is what a person calls s: in a mount that keeps versions, one of them.
+func (s stored) called() string {
+	if s.version == 0 {
+		return show.Clean(s.path)
+	}
+	return fmt.Sprintf("version %d of %s", s.version, show.Clean(s.path))
 }
 
 func optional(v *jsontext.Value) string {
@@ -268,6 +279,9 @@ history.`,
 			m, err := a.short(ctx, cl)
 			if err != nil {
 				return err
+			}
+			if !m.v2 {
+				return m.noVersions("rollback")
 			}
 			path := strings.Trim(args[0], "/")
 			old, current, err := a.lastTwo(ctx, cl, m, path)

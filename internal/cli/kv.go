@@ -61,11 +61,13 @@ func (a *app) kvFlag(c *cobra.Command, mount *string) *cobra.Command {
 	return c
 }
 
-func needV2(m mountInfo) error {
+// needV2 refuses cmd where the mount keeps no versions; next are commands that
+// do what can be done there.
+func needV2(cmd *cobra.Command, m mountInfo, next ...string) error {
 	if m.v2 {
 		return nil
 	}
-	return failure{err: fmt.Errorf("%s keeps no versions", m.path), next: []string{"rotunda kv enable-versioning " + m.path}}
+	return m.noVersions(pathOf(cmd), next...)
 }
 
 func (a *app) kvPut() *cobra.Command {
@@ -180,7 +182,7 @@ func (a *app) kvPatch() *cobra.Command {
 	f.Int64Var(&cas, "cas", 0, "only if the current version is this `number`")
 	f.StringSliceVar(&remove, "remove-data", nil, "a `key` to take out")
 	c.RunE = a.kvRun(&mount, func(cmd *cobra.Command, cl *api.Client, m mountInfo, rel string, rest []string) error {
-		if err := needV2(m); err != nil {
+		if err := needV2(cmd, m, "rotunda set -m "+show.Shell(strings.TrimSuffix(m.path, "/"))+" "+show.Shell(rel)+" KEY=-   (the other fields keep their values)"); err != nil {
 			return err
 		}
 		if method != "" && method != "patch" && method != "rw" {
@@ -312,7 +314,7 @@ func (a *app) kvVersions(verb string) *cobra.Command {
 		}
 		req := api.Request{Method: "DELETE", Path: m.at("data", rel)}
 		if len(versions) > 0 {
-			if err := needV2(m); err != nil {
+			if err := needV2(cmd, m); err != nil {
 				return err
 			}
 			method := "PUT"
@@ -338,7 +340,7 @@ func (a *app) kvRollback() *cobra.Command {
 		if version < 1 {
 			return usageError{errors.New("--version is missing"), cmd.CommandPath()}
 		}
-		if err := needV2(m); err != nil {
+		if err := needV2(cmd, m); err != nil {
 			return err
 		}
 		ctx := cmd.Context()
@@ -367,7 +369,7 @@ func (a *app) kvMetadataGet() *cobra.Command {
 	var mount string
 	c := &cobra.Command{Use: "get PATH", Short: "Print what is kept about a secret, and its versions", Args: exactly(1, "PATH")}
 	c.RunE = a.kvRun(&mount, func(cmd *cobra.Command, cl *api.Client, m mountInfo, rel string, _ []string) error {
-		if err := needV2(m); err != nil {
+		if err := needV2(cmd, m); err != nil {
 			return err
 		}
 		resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: m.at("metadata", rel)})
@@ -430,7 +432,7 @@ func (a *app) kvMetadataWrite(verb string) *cobra.Command {
 		f.StringArrayVar(&remove, "remove-custom-metadata", nil, "`key` to take out; may be given more than once")
 	}
 	c.RunE = a.kvRun(&mount, func(cmd *cobra.Command, cl *api.Client, m mountInfo, rel string, _ []string) error {
-		if err := needV2(m); err != nil {
+		if err := needV2(cmd, m); err != nil {
 			return err
 		}
 		body := object{}
@@ -476,7 +478,7 @@ func (a *app) kvMetadataDelete() *cobra.Command {
 	var mount string
 	c := &cobra.Command{Use: "delete PATH", Short: "Destroy a secret with all its versions", Args: exactly(1, "PATH")}
 	c.RunE = a.kvRun(&mount, func(cmd *cobra.Command, cl *api.Client, m mountInfo, rel string, _ []string) error {
-		if err := needV2(m); err != nil {
+		if err := needV2(cmd, m); err != nil {
 			return err
 		}
 		if _, err := cl.Do(cmd.Context(), api.Request{Method: "DELETE", Path: m.at("metadata", rel)}); err != nil {

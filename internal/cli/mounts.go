@@ -20,6 +20,31 @@ import (
 type mountInfo struct {
 	path string // "secret/"
 	v2   bool
+	kind string // "kv"; empty where the server does not say
+}
+
+// noVersions is the refusal of what a KV mount of version 1 has not; next are
+// commands that may help instead.
+func (m mountInfo) noVersions(what string, next ...string) error {
+	if m.kind != "kv" && m.kind != "" {
+		return failure{err: fmt.Errorf("%s is a mount of type %s, which keeps no versions and no metadata: %s has no meaning there", m.path, show.Clean(m.kind), what), next: next}
+	}
+	return failure{
+		err:  fmt.Errorf("%s is KV version 1, which keeps no versions and no metadata: %s has no meaning there", m.path, what),
+		next: append(next, "rotunda kv enable-versioning "+show.Shell(strings.TrimSuffix(m.path, "/"))+"   (keeps them from then on, and what is there)"),
+	}
+}
+
+// holdsSecrets refuses a mount that is known to be no place for secrets.
+func (m mountInfo) holdsSecrets() error {
+	switch m.kind {
+	case "", "kv", "generic", "cubbyhole":
+		return nil
+	}
+	return failure{
+		err:  fmt.Errorf("%s is a mount of type %s and holds no secrets to set and get", m.path, show.Clean(m.kind)),
+		next: []string{"rotunda secrets list", "rotunda read " + show.Shell(m.path+"PATH")},
+	}
 }
 
 // at returns the path of a request for rel: kind is "data", "metadata" and so
@@ -51,7 +76,7 @@ func (a *app) preflight(ctx context.Context, c *api.Client, path string) (mountI
 	if err := json.Unmarshal(resp.Data, &data); err != nil {
 		return mountInfo{}, fmt.Errorf("reading what is mounted: %w", err)
 	}
-	return mountInfo{path: data.Path, v2: data.Options["version"] == "2"}, nil
+	return mountInfo{path: data.Path, v2: data.Options["version"] == "2", kind: data.Type}, nil
 }
 
 // kv finds the mount for a command of `kv`: the one of -mount, or the one that
@@ -85,10 +110,10 @@ func (a *app) kv(ctx context.Context, c *api.Client, mount, path string) (mountI
 func (a *app) guess(mount, path string) (mountInfo, string) {
 	path = strings.Trim(path, "/")
 	if mount != "" {
-		return mountInfo{strings.Trim(mount, "/") + "/", true}, path
+		return mountInfo{path: strings.Trim(mount, "/") + "/", v2: true}, path
 	}
 	head, rest, _ := strings.Cut(path, "/")
-	return mountInfo{head + "/", true}, rest
+	return mountInfo{path: head + "/", v2: true}, rest
 }
 
 // short finds the mount of the short commands: -m, ROTUNDA_MOUNT, the
@@ -102,6 +127,9 @@ func (a *app) short(ctx context.Context, c *api.Client) (mountInfo, error) {
 		return m, nil
 	}
 	m, _, err := a.kv(ctx, c, name, "")
+	if err == nil {
+		err = m.holdsSecrets()
+	}
 	if err != nil {
 		return m, err
 	}
@@ -177,7 +205,7 @@ func (a *app) fetch(ctx context.Context, c *api.Client, req api.Request, m mount
 	req.Method, req.Path = "GET", m.at("data", rel)
 	if version != 0 {
 		if !m.v2 {
-			return s, fmt.Errorf("%s keeps no versions", m.path)
+			return s, m.noVersions("--version")
 		}
 		req.Query = url.Values{"version": {strconv.FormatInt(version, 10)}}
 	}
@@ -337,7 +365,7 @@ func (a *app) write(ctx context.Context, c *api.Client, m mountInfo, rel string,
 		body.set("options", options)
 	} else {
 		if cas != nil {
-			return 0, nil, fmt.Errorf("%s keeps no versions, so --cas has no meaning there", m.path)
+			return 0, nil, m.noVersions("--cas")
 		}
 		body = data
 	}
@@ -435,7 +463,7 @@ func (v versionInfo) state(current int64, now time.Time) string {
 // the current one.
 func (a *app) history(ctx context.Context, c *api.Client, m mountInfo, rel string) ([]versionInfo, int64, error) {
 	if !m.v2 {
-		return nil, 0, failure{err: fmt.Errorf("%s keeps no versions", m.path), next: []string{"rotunda kv enable-versioning " + m.path}}
+		return nil, 0, m.noVersions("a history")
 	}
 	versions, current, err := a.versions(ctx, c, m, rel)
 	if api.StatusOf(err) == 404 {

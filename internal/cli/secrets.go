@@ -361,7 +361,7 @@ gone for good; with --purge the whole secret is, with its history.`,
 				return err
 			}
 			if !m.v2 && (destroy || len(versions) > 0) {
-				return fmt.Errorf("%s keeps no versions", m.path)
+				return m.noVersions("--versions or --destroy", "rotunda rm"+a.mountFlag()+" "+show.Shell(args[0]))
 			}
 			if destroy || purge || !m.v2 {
 				what := "all versions and the history of " + show.Clean(strings.Join(args, ", "))
