@@ -39,13 +39,21 @@ the later -p counts. In a directory, what has no value (its current version is
 deleted, or it has only metadata) is left out, with a line that says so; where
 -p names it alone, nothing is run.
 
-What the program prints is passed on with the secrets masked, also where it
-prints one in pieces, in base64 or escaped. Values shorter than 4 bytes, and
-true and false, are not masked. Where standard output is a terminal the program has one, too.
+What the program prints, on both streams, is passed on with the secrets masked,
+also where it prints one in pieces; line by line, where a line has 8 bytes or
+more; in base64, alone or in the middle of something; in hexadecimal; and escaped
+for JSON, URLs, HTML or a shell. Values shorter than 4 bytes, and true and false,
+are not masked; of values that are very large together (some 200 KiB) only they
+themselves and their lines are. Everything else comes byte for byte, at most the
+beginning of what may be a secret later. Masking keeps secrets out of logs by
+accident; it does not hold back a program that wants to show them.
+
+Where standard output is a terminal the program has one, too.
 
 Signals are passed on, and the exit code is the program's: 128+n where it died
-by signal n, 127 where there is no such program, 126 where it cannot be run. The
-program does not inherit your token.`,
+by signal n, 127 where there is no such program, 126 where it cannot be run. Where
+rotunda itself is killed, the program is told to end (on Linux). It does not
+inherit your token.`,
 		Example: `  rotunda run -- ./app
   rotunda run -p app/db -p app/smtp -- ./app --verbose
   rotunda run -p app --prefix APP_ -- env`,

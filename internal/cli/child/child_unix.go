@@ -56,6 +56,9 @@ func (c Command) run(cmd *exec.Cmd) (int, error) {
 		}
 	}
 
+	release := endWithUs(cmd)
+	defer release()
+
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGPIPE)
 	defer signal.Stop(signals)

@@ -8,23 +8,22 @@ package mask
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
-
-	"github.com/go-json-experiment/json"
 )
 
 // MinLen is the length in bytes below which a value is not masked: output
 // would be unreadable, and little is hidden that can be guessed at once.
 const MinLen = 4
 
-// minForm is the same for what is derived from a value: a line of it, or an
-// encoding.
-const minForm = 8
+// MinLine is the same for one line of a value that has several.
+const MinLine = 8
+
+// maxForms bounds how many bytes of encodings are looked for, so that a set
+// stays small beside the program that it is for. Those of the largest values
+// are given up first; the values and their lines are always looked for.
+const maxForms = 6 << 20
 
 // node is a state of the automaton of Aho and Corasick: the longest beginning
 // of a pattern that the stream ends in. Children are a list, because most
@@ -50,12 +49,26 @@ type Set struct {
 
 // New returns a Set of the given values and the forms in which programs print
 // them: without the white space around them, line by line, with the line ends
-// of a terminal, in JSON, in URLs, and in base64 at any offset. Values shorter
-// than [MinLen] are left out.
+// of a terminal, in JSON, in URLs, in HTML, quoted for a shell, in hexadecimal
+// digits, and in base64 at any offset. Values shorter than [MinLen] are left
+// out.
 func New(values []string) *Set {
+	values = slices.Clone(values)
+	slices.SortStableFunc(values, func(a, b string) int { return len(a) - len(b) })
 	var patterns []string
+	left := maxForms
 	for _, v := range values {
-		patterns = append(patterns, forms(v)...)
+		if len(v) < MinLen {
+			continue
+		}
+		patterns = append(patterns, spellings(v)...)
+		if left <= 0 {
+			continue
+		}
+		for _, f := range encodings(v) {
+			left -= len(f)
+			patterns = append(patterns, f)
+		}
 	}
 	return exactly(patterns)
 }
@@ -278,57 +291,4 @@ func (w *Writer) emit(n int) {
 		_, w.err = w.w.Write(w.out)
 	}
 	clear(w.out)
-}
-
-// forms returns v as programs print it.
-func forms(v string) []string {
-	if len(v) < MinLen {
-		return nil
-	}
-	out := []string{v}
-	add := func(f string, least int) {
-		if len(f) >= least && f != v {
-			out = append(out, f)
-		}
-	}
-	trimmed := strings.TrimSpace(v)
-	add(trimmed, MinLen)
-	if len(trimmed) < minForm {
-		return out
-	}
-	if strings.Contains(trimmed, "\n") {
-		add(strings.ReplaceAll(strings.ReplaceAll(v, "\r\n", "\n"), "\n", "\r\n"), minForm)
-		add(strings.ReplaceAll(trimmed, "\n", "\r\n"), minForm)
-		for line := range strings.Lines(trimmed) {
-			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "-----") {
-				add(line, 2*minForm)
-			}
-		}
-	}
-	for _, s := range []string{v, trimmed} {
-		if j, err := json.Marshal(s); err == nil {
-			add(string(j[1:len(j)-1]), minForm)
-		}
-		add(url.QueryEscape(s), minForm)
-		add(url.PathEscape(s), minForm)
-		for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
-			add(enc.EncodeToString([]byte(s)), minForm)
-			for offset := range 3 {
-				add(core(enc, s, offset), minForm)
-			}
-		}
-	}
-	return out
-}
-
-// core returns the part of a base64 text that is the same whatever stands
-// around s, where s begins offset bytes after a group of three.
-func core(enc *base64.Encoding, s string, offset int) string {
-	full := enc.WithPadding(base64.NoPadding).EncodeToString(append(make([]byte, offset), s...))
-	skip := (offset*8 + 5) / 6           // characters that hold bits of what stands before
-	whole := ((offset + len(s)) * 8) / 6 // characters whose six bits are all of s
-	if skip >= whole {
-		return ""
-	}
-	return full[skip:whole]
 }

@@ -3,6 +3,7 @@ package mask
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"slices"
 	"strings"
@@ -140,36 +141,111 @@ func TestPauseShowsAPrompt(t *testing.T) {
 	}
 }
 
+// TestFormsAreMasked holds what the help of run says is masked.
 func TestFormsAreMasked(t *testing.T) {
 	t.Parallel()
-	const value = "S3cr&t \"quoted\"/pass word+\nsecond line of the secret\n"
-	for _, tc := range []struct{ name, output string }{
-		{"as it is", "x" + value + "y"},
-		{"trimmed", "[" + strings.TrimSpace(value) + "]"},
-		{"terminal line ends", strings.ReplaceAll(value, "\n", "\r\n")},
-		{"one line", "  second line of the secret  "},
-		{"base64", base64.StdEncoding.EncodeToString([]byte(value))},
-		{"basic authentication", base64.StdEncoding.EncodeToString([]byte("user:" + value))},
-		{"base64 between others", base64.URLEncoding.EncodeToString([]byte("a" + value + "bc"))},
-		{"JSON", `{"a":"S3cr&t \"quoted\"/pass word+\nsecond line of the secret\n"}`},
-		{"query", "?p=S3cr%26t+%22quoted%22%2Fpass+word%2B%0Asecond+line+of+the+secret%0A"},
+	const value = "S3cr&t \"quoted\"/pass w\\rd+é's <$x>\nsecond line of the secret\n"
+	b64, url64 := base64.StdEncoding.EncodeToString, base64.URLEncoding.EncodeToString
+	long := strings.Repeat("0123456789 abcdef/", 12)
+	for _, tc := range []struct{ name, secret, output string }{
+		{"as it is", value, "x" + value + "y"},
+		{"trimmed", value, "[" + strings.TrimSpace(value) + "]"},
+		{"terminal line ends", value, strings.ReplaceAll(value, "\n", "\r\n")},
+		{"one line", value, "  second line of the secret  "},
+		{"a short line", "first\nline two\n", "  line two  "},
+		{"base64", value, b64([]byte(value))},
+		{"base64 without padding", "four", base64.RawStdEncoding.EncodeToString([]byte("four"))},
+		{"base64 of four bytes", "four", b64([]byte("four"))},
+		{"basic authentication", value, b64([]byte("user:" + value))},
+		{"basic authentication of four bytes", "four", b64([]byte("me:four"))},
+		{"base64 between others", value, url64([]byte("a" + value + "bc"))},
+		{"base64 in lines", long, wrap(b64([]byte(long)), 76)},
+		{"base64 in lines of a terminal", long, strings.ReplaceAll(wrap(b64([]byte(long)), 64), "\n", "\r\n")},
+		{"JSON", value, `"S3cr&t \"quoted\"/pass w\\rd+é's <$x>\nsecond line of the secret\n"`},
+		{"JSON for a page", value, `"S3cr\u0026t \"quoted\"/pass w\\rd+é's \u003c$x\u003e\nsecond line of the secret\n"`},
+		{"JSON in ASCII", value, `"S3cr&t \"quoted\"/pass w\\rd+\u00e9's <$x>\nsecond line of the secret\n"`},
+		{"JSON of PHP", value, `"S3cr&t \"quoted\"\/pass w\\rd+\u00e9's <$x>\nsecond line of the secret\n"`},
+		{"JSON beyond the first plane", "key 🔑 end", `"key \ud83d\udd11 end"`},
+		{"form", value, "?p=S3cr%26t+%22quoted%22%2Fpass+w%5Crd%2B%C3%A9%27s+%3C%24x%3E%0Asecond+line+of+the+secret%0A"},
+		{"query", value, "?p=S3cr%26t%20%22quoted%22%2Fpass%20w%5Crd%2B%C3%A9%27s%20%3C%24x%3E%0Asecond%20line%20of%20the%20secret%0A"},
+		{"query in lower case", value, "?p=S3cr%26t%20%22quoted%22%2fpass%20w%5crd%2b%c3%a9%27s%20%3c%24x%3e%0asecond%20line%20of%20the%20secret%0a"},
+		{"path", value, "/S3cr%26t%20%22quoted%22/pass%20w%5Crd%2B%C3%A9%27s%20%3C%24x%3E%0Asecond%20line%20of%20the%20secret%0A"},
+		{"path of Go", value, "/S3cr&t%20%22quoted%22%2Fpass%20w%5Crd+%C3%A9%27s%20%3C$x%3E%0Asecond%20line%20of%20the%20secret%0A"},
+		{"query of JavaScript", value, "?p=S3cr%26t%20%22quoted%22%2Fpass%20w%5Crd%2B%C3%A9's%20%3C%24x%3E%0Asecond%20line%20of%20the%20secret%0A"},
+		{"HTML", value, "<p>S3cr&amp;t &#34;quoted&#34;/pass w\\rd+é&#39;s &lt;$x&gt;\nsecond line of the secret\n</p>"},
+		{"attribute", value, "S3cr&amp;t &quot;quoted&quot;/pass w\\rd+é&#x27;s &lt;$x&gt;\nsecond line of the secret\n"},
+		{"shell", value, `'S3cr&t "quoted"/pass w\rd+é'\''s <$x>` + "\nsecond line of the secret\n'"},
+		{"shell, double quotes", value, `"S3cr&t \"quoted\"/pass w\\rd+é's <\$x>` + "\nsecond line of the secret\n\""},
+		{"shell, with escapes", value, `$'S3cr&t "quoted"/pass w\\rd+é\'s <$x>\nsecond line of the secret\n'`},
+		{"hexadecimal", value, hex.EncodeToString([]byte(value))},
+		{"hexadecimal in upper case", value, strings.ToUpper(hex.EncodeToString([]byte(value)))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			var got bytes.Buffer
-			w := New([]string{value}).Writer(&got)
-			if _, err := io.WriteString(w, tc.output); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
-			for _, part := range []string{"S3cr", "second line", base64.StdEncoding.EncodeToString([]byte(value))[4:24]} {
-				if strings.Contains(got.String(), part) {
-					t.Errorf("output %q holds %q", got.String(), part)
+			for _, size := range []int{1, 3, len(tc.output)} { // read in pieces, and at once
+				var got bytes.Buffer
+				w := New([]string{tc.secret, "another one"}).Writer(&got)
+				for piece := range slices.Chunk([]byte(tc.output), size) {
+					if _, err := w.Write(piece); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(got.String(), "********") || len(got.String()) > len("********")+12 {
+					t.Errorf("in pieces of %d the output is %q, want the mask and what stands around it", size, got.String())
 				}
 			}
 		})
+	}
+}
+
+// TestWhatIsNoSecretStays passes every byte through, and what is shorter than
+// is masked.
+func TestWhatIsNoSecretStays(t *testing.T) {
+	t.Parallel()
+	all := make([]byte, 0, 1024)
+	for i := range 1024 {
+		all = append(all, byte(i), byte(i>>2))
+	}
+	var got bytes.Buffer
+	w := New([]string{"abc", "a-secret-of-some-length", "short\nlines\n"}).Writer(&got)
+	for piece := range slices.Chunk(append(all, "abc short lines"...), 7) {
+		if _, err := w.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), append(all, "abc short lines"...)) {
+		t.Errorf("what holds no secret comes back changed: %q", got.Bytes())
+	}
+}
+
+// TestLargeValuesStayBounded holds that a set of many large values does not
+// grow with all their encodings.
+func TestLargeValuesStayBounded(t *testing.T) {
+	t.Parallel()
+	values := []string{"small secret/with+signs"}
+	for i := range 16 {
+		values = append(values, strings.Repeat(string(rune('a'+i))+"%/", 20_000))
+	}
+	set := New(values)
+	if got := len(set.nodes); got > 2*maxForms {
+		t.Errorf("the set has %d states, want at most %d", got, 2*maxForms)
+	}
+	var got bytes.Buffer
+	w := set.Writer(&got)
+	if _, err := io.WriteString(w, values[16]+" "+base64.StdEncoding.EncodeToString([]byte(values[0]))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "******** ********"; got.String() != want {
+		t.Errorf("a large value, and a small one in base64 = %.40q, want %q", got.String(), want)
 	}
 }
 
