@@ -23,7 +23,7 @@ func TestKilledParentTakesTheProgramAlong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close() // the test is over
+	defer r.Close()                                                                                                                  // the test is over
 	cmd := exec.Command("sh", "-c", `exec 3>&1 1>/dev/null; exec "$0" -test.run=^TestKilledParentTakesTheProgramAlong$`, os.Args[0]) //nolint:noctx // ourselves
 	cmd.Env = append(os.Environ(), "CHILD_TEST_ORPHAN=yes")
 	cmd.Stdout = w
