@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"wire", "op", "storage", "storage/overlay", "seal", "audit", "memory", "aead"},
 	{
 		"barrier", "fence", "directory", "policy", "identity", "token", "due", "lease", "mount", "engine", "auth",
-		"safe", "keys", "backup", "rotation", "watch", "detect", "broker", "gate",
+		"safe", "keys", "backup", "pin", "rotation", "watch", "detect", "broker", "gate",
 	},
 	{"storage/*", "seal/*", "audit/*", "engine/*", "auth/*", "target/*"},
 	{"door", "door/*", "listen", "localca", "metrics", "console", "agent", "scan", "bench", "cli", "cli/*"},

@@ -67,7 +67,7 @@ type BackupReport struct {
 
 // backupCommands are those of operator that make backups and use them.
 func (a *app) backupCommands() []*cobra.Command {
-	return []*cobra.Command{a.operatorBackup(), a.operatorRestoreCheck(), a.operatorRestore(), a.operatorBackupRead(), a.operatorResume()}
+	return []*cobra.Command{a.operatorBackup(), a.operatorRestoreCheck(), a.operatorRestore(), a.operatorBackupRead(), a.operatorResume(), a.operatorAcceptRollback()}
 }
 
 func (a *app) operatorBackup() *cobra.Command {
@@ -176,14 +176,17 @@ func (a *app) restoreConfig(f restoreFlags, file, data string) (c RestoreConfig,
 	if c.StoppedNode, err = a.stoppedNode(data, f.config); err != nil {
 		return c, err
 	}
-	c.Share = func(have, need int) (secret.Text, error) {
-		what := "key share " + strconv.Itoa(have+1) + " of " + strconv.Itoa(need)
-		if a.canAsk() {
-			return a.ask(what)
-		}
-		return a.secretArgument([]string{"-"}, what)
-	}
+	c.Share = a.share
 	return c, nil
+}
+
+// share asks for a share of the root key, or reads it from standard input.
+func (a *app) share(have, need int) (secret.Text, error) {
+	what := "key share " + strconv.Itoa(have+1) + " of " + strconv.Itoa(need)
+	if a.canAsk() {
+		return a.ask(what)
+	}
+	return a.secretArgument([]string{"-"}, what)
 }
 
 func (a *app) operatorRestoreCheck() *cobra.Command {

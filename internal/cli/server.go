@@ -27,6 +27,10 @@ type Server struct {
 	// file that seals it. It is recorded in the audit journal.
 	Recover func(ctx context.Context, c RecoverConfig) (Node, error)
 
+	// AcceptRollback accepts an old copy of the store of a stopped node, and
+	// revokes all that it has lent.
+	AcceptRollback func(ctx context.Context, c AcceptConfig) (Accepted, error)
+
 	// AuditSearch calls emit with each record of a stopped node's journal that
 	// q asks for, oldest first.
 	AuditSearch func(ctx context.Context, q AuditQuery, emit func(record jsontext.Value) error) error

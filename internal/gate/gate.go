@@ -18,6 +18,7 @@ import (
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/late"
+	"rotunda.dev/rotunda/internal/pin"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
@@ -67,8 +68,11 @@ type Config struct {
 	// Recipients returns the seal of those who hold age identities.
 	Recipients func(recipients []string) seal.Sealer
 	Build      func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
-	Clock      clock.Clock
-	Log        *slog.Logger
+	// Pins is where the node remembers how far the store has come, so that an old
+	// copy of it is not served from; nil where it remembers nothing.
+	Pins  *pin.Book
+	Clock clock.Clock
+	Log   *slog.Logger
 }
 
 // Gate is made shut.
@@ -90,6 +94,8 @@ type session struct {
 	end     context.CancelFunc
 	busy    sync.WaitGroup // requests inside
 	people  ceremonies
+	pin     *pin.Session // nil where nothing is pinned
+	pinning sync.WaitGroup
 	gone    chan struct{} // closed when nothing of it is left
 }
 
@@ -381,31 +387,62 @@ func (g *Gate) open(ctx context.Context, root secret.Bytes, event string, opened
 	if err != nil {
 		return fmt.Errorf("opening the barrier: %w", err)
 	}
+	found, err := g.isOld(ctx, b)
+	if err != nil {
+		b.Close()
+		return err
+	}
+	s, err := g.begin(ctx, b, g.event(event))
+	if err != nil {
+		return err
+	}
+	if err := g.pinned(ctx, s, found); err != nil {
+		return errors.Join(err, g.abort(s))
+	}
+	if event != "initialized" {
+		g.complete(ctx, b, root, opened)
+	}
+	g.serve(ctx, s)
+	return nil
+}
+
+// begin makes a session, which is closed with the barrier, and records an event.
+func (g *Gate) begin(ctx context.Context, b *barrier.Barrier, event *audit.Record) (*session, error) {
 	if err := g.c.Journal.Unlock(b.AuditKey(), g.c.Store); err != nil {
 		b.Close()
-		return fmt.Errorf("unlocking the audit journal: %w", err)
+		return nil, fmt.Errorf("unlocking the audit journal: %w", err)
 	}
 	live, err := g.c.Build(ctx, b)
 	if err == nil {
-		if err = g.c.Journal.Append(ctx, g.event(event)); err != nil {
+		if err = g.c.Journal.Append(ctx, event); err != nil {
 			err = errors.Join(err, live.Close())
 		}
 	}
 	if err != nil {
 		g.c.Journal.Lock()
 		b.Close()
-		return fmt.Errorf("starting to serve: %w", err)
-	}
-	if event != "initialized" {
-		g.complete(ctx, b, root, opened)
+		return nil, fmt.Errorf("starting to serve: %w", err)
 	}
 	s := &session{barrier: b, broker: live, gone: make(chan struct{})}
 	s.ctx, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	return s, nil
+}
+
+// abort ends a session that never served.
+func (g *Gate) abort(s *session) error {
+	s.end()
+	err := s.broker.Close()
+	g.c.Journal.Lock()
+	s.barrier.Close()
+	return err
+}
+
+// serve lets requests into a session.
+func (g *Gate) serve(ctx context.Context, s *session) {
 	g.mu.Lock()
 	g.live = s
 	g.mu.Unlock()
-	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "unsealed", slog.String("cluster_id", b.ClusterID()))
-	return nil
+	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "unsealed", slog.String("cluster_id", s.barrier.ClusterID()))
 }
 
 // Shut seals: it turns new requests away at once, tells those inside to end,
@@ -469,6 +506,10 @@ func (g *Gate) shut(s *session, event string) error {
 	r.Critical = true
 	err := errors.Join(g.c.Journal.Append(ctx, r), s.broker.Close())
 	g.c.Journal.Lock()
+	s.pinning.Wait()
+	if s.pin != nil {
+		s.pin.Pin(ctx)
+	}
 	s.barrier.Close()
 	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "sealed")
 	return err

@@ -33,7 +33,7 @@ func doctor(ctx context.Context, data, config string) []cli.Finding {
 		found = append(found, modeOf("directory mode", dir, 0o700))
 	}
 	found = append(found, modeOf("key file mode", filepath.Join(h.keys, keyFile), 0o600))
-	found = append(found, apart(h), certificateOf(h), storeOf(ctx, h), journalOf(ctx, h), lockable(), room(h.data))
+	found = append(found, apart(h), certificateOf(h), pinOf(h), storeOf(ctx, h), journalOf(ctx, h), lockable(), room(h.data))
 	return found
 }
 
@@ -113,6 +113,18 @@ func journalOf(ctx context.Context, h home) cli.Finding {
 		return cli.Finding{Check: "audit journal", State: cli.Bad, Detail: err.Error(), Fix: "rotunda audit verify --data " + h.data}
 	}
 	return cli.Finding{Check: "audit journal", State: cli.Good, Detail: fmt.Sprintf("%d records in %d segments, chained", report.Records, report.Segments)}
+}
+
+// pinOf looks for what the node remembers of its store.
+func pinOf(h home) cli.Finding {
+	pins, err := filepath.Glob(filepath.Join(h.keys, "pin-*.json"))
+	if err != nil || len(pins) == 0 {
+		return cli.Finding{
+			Check: "old copies", State: cli.Warning, Detail: "the node remembers nothing of its store: an old copy of it would not be noticed",
+			Fix: "rotunda up --data " + h.data + " (each start remembers; let the node write to " + h.keys + ")",
+		}
+	}
+	return modeOf("old copies are noticed by", pins[0], 0o600)
 }
 
 func lockable() cli.Finding {

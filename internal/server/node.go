@@ -27,6 +27,7 @@ import (
 	"rotunda.dev/rotunda/internal/memory"
 	"rotunda.dev/rotunda/internal/metrics"
 	"rotunda.dev/rotunda/internal/mount"
+	"rotunda.dev/rotunda/internal/pin"
 	"rotunda.dev/rotunda/internal/policy"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/token"
@@ -138,12 +139,20 @@ func Open(c Config) (_ *Node, err error) {
 	}
 	n.gate = gate.New(gate.Config{
 		Store: n.store, Journal: n.journal, Auto: c.Seals, Quorum: quorum{}, Recipients: recipients,
-		Build: n.build, Clock: c.Clock, Log: c.Log,
+		Build: n.build, Pins: c.pins(), Clock: c.Clock, Log: c.Log,
 	})
 	n.front = newFront(n)
 	n.guard = door.NewGuard(c.Door.Guard)
 	n.observe()
 	return n, nil
+}
+
+// pins is what the node remembers of its store, beside its own keys.
+func (c Config) pins() *pin.Book {
+	return &pin.Book{
+		Dir: c.Keys, Clock: c.Clock, Log: c.Log,
+		Write: func(path string, text []byte) error { return writeFile(path, text, 0o600) },
+	}
 }
 
 func (c Config) journalConfig() audit.Config {

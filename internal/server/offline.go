@@ -26,7 +26,7 @@ import (
 // CLI returns the server's half of the command line.
 func CLI() cli.Server {
 	return cli.Server{
-		Up: up, Serve: serve, Recover: recoverOwner, AuditSearch: auditSearch, AuditVerify: auditVerify,
+		Up: up, Serve: serve, Recover: recoverOwner, AcceptRollback: acceptRollback, AuditSearch: auditSearch, AuditVerify: auditVerify,
 		AuditKey: auditKey, AuditProve: auditProve, Doctor: doctor,
 		Backups: cli.Backups{Write: writeBackup, Check: checkBackup, Restore: restore, Read: readBackup},
 		More:    []cli.Command{benchCommand},

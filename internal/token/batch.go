@@ -52,6 +52,13 @@ func (s *Store) findBatch(ctx context.Context, m fence.Moment, now time.Time, te
 	if err != nil || !now.Before(e.Expires) {
 		return nil, denied()
 	}
+	floor, err := s.floor(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if !e.Created.After(floor) {
+		return nil, denied()
+	}
 	if e.Parent != "" {
 		l, err := s.line(ctx, m, lookup{key: e.Parent})
 		if err != nil {

@@ -99,13 +99,17 @@ func (s *Store) Lookup(ctx context.Context, now time.Time, t Target) (e *Entry, 
 	now = s.now(now)
 	err = s.space.View(ctx, func(r storage.Reader) error {
 		if b, opened := s.openBatch(t.text.Reveal()); opened == nil {
-			if e = b; !now.Before(b.Expires) {
+			floor, err := readFloor(r)
+			if err != nil {
+				return err
+			}
+			if e = b; !now.Before(b.Expires) || !b.Created.After(floor) {
 				return denied()
 			}
 			if b.Parent == "" {
 				return nil
 			}
-			_, err := s.valid(r, b.Parent, now)
+			_, err = s.valid(r, b.Parent, now)
 			return err
 		}
 		id, found, err := s.Resolve(r, t)
@@ -134,27 +138,8 @@ func (s *Store) Lookup(ctx context.Context, now time.Time, t Target) (e *Entry, 
 // Accessors returns the accessors of all tokens that are kept, in order.
 func (s *Store) Accessors(ctx context.Context) ([]string, error) {
 	var all []string
-	for bucket := range byte(buckets) {
-		for after, more := "", true; more; {
-			err := s.space.View(ctx, func(r storage.Reader) error {
-				items, rest, err := r.Scan(accessorScope(bucket), after, "", 1000)
-				if err != nil {
-					return err
-				}
-				more = rest
-				for _, item := range items {
-					if len(item.Value) < accessorLen {
-						return fmt.Errorf("reading an accessor: %w", errEntry)
-					}
-					all = append(all, string(item.Value[len(item.Value)-accessorLen:]))
-					after = item.Row
-				}
-				return nil
-			})
-			if err != nil {
-				return nil, fmt.Errorf("listing accessors: %w", err)
-			}
-		}
+	if err := s.eachAccessor(ctx, func(_, accessor string) { all = append(all, accessor) }); err != nil {
+		return nil, err
 	}
 	slices.Sort(all)
 	return all, nil

@@ -10,6 +10,7 @@
 //	a | bucket          row hash      id and accessor
 //	i | hash            row "h"       id of the token whose text root chose
 //	r                   row hash      role
+//	b                   row "h"       before when batch tokens are worth nothing; see [Store.EndAll]
 //	u | id              rows          the token's cubbyhole; see package cubbyhole
 //	q | shard           rows          queue of ids to settle; see package due
 //
@@ -93,6 +94,7 @@ type Store struct {
 	space   *barrier.Space
 	fence   *fence.Fence
 	cache   *fence.Cache[lookup, *line]
+	floors  *fence.Cache[struct{}, time.Time] // when batch tokens were ended
 	queue   *due.Queue
 	batch   *aead.Deriver
 	config  Config
@@ -124,6 +126,7 @@ func NewStore(b *barrier.Barrier, space *barrier.Space, f *fence.Fence, c clock.
 	s := &Store{
 		barrier: b, space: space, fence: f, config: config,
 		cache:  fence.NewCache[lookup, *line](f, config.Cached),
+		floors: fence.NewCache[struct{}, time.Time](f, 1),
 		queue:  due.New(space, c, tableQueue, due.Config{Log: config.Log}),
 		flying: map[string]int{},
 	}
