@@ -51,7 +51,7 @@ const allPage = 4
 // EndAll ends every token that there is, of all kinds, and what was lent to
 // them. It returns how many were kept. It can be called again where it failed.
 func (s *Store) EndAll(ctx context.Context, now time.Time) (ended int, err error) {
-	floor := binary.BigEndian.AppendUint64(nil, uint64(s.now(now).UnixNano())) 
+	floor := binary.BigEndian.AppendUint64(nil, uint64(s.now(now).UnixNano()))
 	err = s.space.Update(ctx, storage.Locks{Own: []string{tableBatch}}, func(tx storage.Tx) error {
 		tx.Put(batchKey, floor)
 		return nil
