@@ -21,13 +21,20 @@ test: test-deps
 	cd test/compat && $(GO) vet ./... && CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
 	$(MAKE) cross
 
-# The race detector links with a C compiler.
-test-deps:
+# The race detector links with a C compiler; test/compat runs clients in Python and JavaScript.
+test-deps: test/compat/nodevault/node_modules/.package-lock.json
 	@command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || tools/install gcc libc6-dev
+	@/usr/bin/python3 -c 'import hvac' >/dev/null 2>&1 || python3 -c 'import hvac' >/dev/null 2>&1 || tools/install python3 python3-hvac
+
+# What the lock file says, by its hashes, and no script of a package is run.
+test/compat/nodevault/node_modules/.package-lock.json: test/compat/nodevault/package-lock.json
+	@command -v npm >/dev/null 2>&1 || tools/install nodejs npm
+	cd test/compat/nodevault && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 race: test
 
-compat:
+compat: test-deps
 	cd test/compat && CGO_ENABLED=1 $(GO) test -race -count=1 ./...
 
 # The client builds where people work.

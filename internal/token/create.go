@@ -289,7 +289,6 @@ func kind(e *Entry, role *Role, ask Request) error {
 		{"explicit_max_ttl", ask.ExplicitMax != 0},
 		{"num_uses", ask.NumUses != 0},
 		{"period", ask.Period != 0},
-		{"renewable", ask.Renewable != nil && *ask.Renewable},
 	} {
 		if f.set {
 			return fault.New(fault.Invalid, "batch tokens cannot have %q set", f.name)

@@ -379,7 +379,7 @@ func TestCreateRules(t *testing.T) {
 		{"batch with uses", user, token.Request{Kind: "batch", NumUses: 1}, nil, `batch tokens cannot have "num_uses" set`},
 		{"batch with period", root, token.Request{Kind: "batch", Period: 1, Sudo: true}, nil, `batch tokens cannot have "period" set`},
 		{"batch with max", user, token.Request{Kind: "batch", ExplicitMax: 1}, nil, `batch tokens cannot have "explicit_max_ttl" set`},
-		{"batch renewable", user, token.Request{Kind: "batch", Renewable: &yes}, nil, `batch tokens cannot have "renewable" set`},
+		{"batch renewable", user, token.Request{Kind: "batch", Renewable: &yes}, []name.Name{"a", "b", "default"}, ""},
 		{"batch root", root, token.Request{Kind: "batch", Sudo: true}, nil, "batch tokens cannot be root tokens"},
 		{"batch", user, token.Request{Kind: "batch"}, []name.Name{"a", "b", "default"}, ""},
 		{"service", user, token.Request{Kind: "service"}, []name.Name{"a", "b", "default"}, ""},
@@ -560,7 +560,9 @@ func TestBatchTokens(t *testing.T) {
 	t.Parallel()
 	r := tokentest.New(t, token.Config{})
 	root := r.Root(t).ClientToken
-	g := r.MustMake(t, root, token.Request{Policies: []name.Name{"a"}, Kind: "batch", TTL: time.Minute, Sudo: true, Meta: map[string]string{"k": "v"}})
+	g := r.MustMake(t, root, token.Request{
+		Policies: []name.Name{"a"}, Kind: "batch", TTL: time.Minute, Sudo: true, Meta: map[string]string{"k": "v"}, Renewable: new(true), // as some clients ask of every token
+	})
 	text := g.ClientToken.Reveal()
 	if !strings.HasPrefix(text, "rtb_") || g.Accessor != "" || g.Renewable || g.Kind != "batch" {
 		t.Errorf("Create = %+v; want a batch token", g)

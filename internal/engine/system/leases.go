@@ -30,19 +30,19 @@ type LeaseRenewPathIn struct {
 // LeaseRevokeIn names a lease that is to end.
 type LeaseRevokeIn struct {
 	LeaseID string `json:"lease_id" doc:"Id of the lease."`
-	Sync    bool   `json:"sync" doc:"Answer 204 when it is done, rather than 202 when it is certain to be; it is done either way."`
+	Sync    *bool  `json:"sync" doc:"false: answer 202 rather than 204. It is done before the answer either way."`
 }
 
 // LeaseRevokePathIn is [LeaseRevokeIn] with the id in the path.
 type LeaseRevokePathIn struct {
 	LeaseID string `path:"lease_id" doc:"Id of the lease."`
-	Sync    bool   `json:"sync" doc:"Answer 204 when it is done, rather than 202 when it is certain to be; it is done either way."`
+	Sync    *bool  `json:"sync" doc:"false: answer 202 rather than 204. It is done before the answer either way."`
 }
 
 // LeasePrefixIn names all leases whose ids begin alike.
 type LeasePrefixIn struct {
 	Prefix string `path:"prefix" doc:"What their ids begin with; not empty."`
-	Sync   bool   `json:"sync" doc:"Answer 204 when it is done, rather than 202 when it is certain to be; it is done either way."`
+	Sync   *bool  `json:"sync" doc:"false: answer 202 rather than 204. It is done before the answer either way."`
 }
 
 // LeaseListIn names a directory of leases.
@@ -119,11 +119,8 @@ func leasesAt(prefix, path string, older bool) []op.Op {
 		op.Def[LeasePrefixIn, op.Empty]{
 			Name: prefix + ".revoke-force", Verb: op.Update, Path: path + "revoke-force/{prefix...}", Sudo: true, Hidden: older, Repairs: true,
 			Does: "Forget all leases whose ids begin alike, even where what was lent cannot be taken back.",
-		}.With(func(_ context.Context, c *op.Call, in LeasePrefixIn) (op.Empty, error) {
-			if err := checkPrefix(in.Prefix); err != nil {
-				return op.Empty{}, err
-			}
-			return revoked(c, true) // clients are answered when it is done, whatever they ask
+		}.With(func(_ context.Context, _ *op.Call, in LeasePrefixIn) (op.Empty, error) {
+			return op.Empty{}, checkPrefix(in.Prefix) // which is 204, whatever is asked
 		}),
 	}
 	if older {
@@ -158,11 +155,11 @@ func leasesAt(prefix, path string, older bool) []op.Op {
 	)
 }
 
-// revoked answers that leases have ended: 202 to who does not wait for it, as
-// https://developer.hashicorp.com/vault/docs/commands/lease/revoke has it that
-// revocations are queued unless sync is asked for.
-func revoked(c *op.Call, sync bool) (op.Empty, error) {
-	if !sync {
+// revoked answers that leases have ended: 202 to who says that it does not wait
+// for it, as the command line of https://developer.hashicorp.com/vault/docs/commands/lease/revoke
+// does, and 204 to who says nothing.
+func revoked(c *op.Call, sync *bool) (op.Empty, error) {
+	if sync != nil && !*sync {
 		c.Reply.Status = http.StatusAccepted
 	}
 	return op.Empty{}, nil

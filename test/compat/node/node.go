@@ -268,3 +268,16 @@ func certificate(t testing.TB, dir string) (cert, key string) {
 	}
 	return cert, key
 }
+
+// Run runs a program of somebody else as a client of the node, which is told
+// where it is as all clients are. What it printed is shown where it fails.
+func (n *Node) Run(t testing.TB, program string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(environ(n.Home), "VAULT_ADDR="+n.Address, "VAULT_CACERT="+n.CACert, "VAULT_TOKEN="+n.Token, "PYTHONDONTWRITEBYTECODE=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s %v: %v\n%s", program, args, err, out)
+	}
+}
