@@ -16,14 +16,15 @@ import (
 // root is the repository, read by this process, so that go test's cache sees a change.
 var root = os.DirFS(filepath.Join("..", ".."))
 
-// walk calls fn with every file of the repository that is not hidden.
+// walk calls fn with every file of the repository that is neither hidden nor
+// installed.
 func walk(t *testing.T, fn func(file string) error) {
 	t.Helper()
 	err := fs.WalkDir(root, ".", func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && file != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
+		if d.IsDir() && file != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "node_modules") {
 			return fs.SkipDir
 		}
 		if d.IsDir() {
