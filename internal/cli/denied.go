@@ -131,8 +131,8 @@ func policyFor(r api.Request) string {
 // verb; an asterisk stands for anything.
 var sudoPaths = []string{
 	"auth/token/accessors", "auth/token/revoke-orphan", "sys/audit", "sys/audit/*", "sys/audit-journal", "sys/audit-journal/consistency",
-	"sys/audit-journal/prove", "sys/audit-journal/search", "sys/audit-journal/verify", "sys/auth/*", "sys/backup",
-	"sys/leases/lookup/*", "sys/leases/revoke-force/*", "sys/leases/revoke-prefix/*", "update sys/mounts/*/rotate", "sys/quarantine/resume", "sys/remount", "sys/rotate",
+	"sys/audit-journal/prove", "sys/audit-journal/search", "sys/audit-journal/verify", "sys/auth/*", "sys/backup", "sys/config/cors",
+	"sys/leases/lookup/*", "sys/leases/revoke-force/*", "sys/leases/revoke-prefix/*", "update sys/mounts/*/rotate", "sys/plugins/catalog/*", "sys/quarantine/resume", "sys/remount", "sys/rotate",
 	"sys/rotate/keyring", "sys/rotate/recovery/*", "sys/rotate/root/*", "sys/seal", "sys/seal/slots", "sys/seal/slots/*", "sys/step-down",
 }
 

@@ -71,7 +71,7 @@ func TestSudoPathsAreTheServers(t *testing.T) {
 	for _, m := range found {
 		path := regexp.MustCompile(`\{[a-z_]+\}`).ReplaceAllString(m[2], "x")
 		if got, want := needsSudo(m[1], path), m[3] != ""; got != want {
-			t.Errorf("needsSudo(%q, %q) = %v, want %v", m[1], path, got, want)
+			t.Errorf("needsSudo(%q, %q) = %v, want %v; mend sudoPaths", m[1], path, got, want)
 		}
 	}
 }

@@ -34,7 +34,13 @@ field for each name.
 
 First comes a preview: which secrets are new, which change, which stay the same;
 it shows no values. Then a question, unless --yes answers it. What stays the
-same is not written. FILE may be - for standard input.`,
+same is not written, so that a run that was cut off goes on when it is given
+again. A secret that someone else changes after the preview is left as it is, and
+the import ends there (a mount of version 1 cannot tell). FILE may be - for
+standard input.
+
+In a .env file, $NAME outside of single quotes is the value of a line before it;
+where there is none the file is refused, because readers do not agree on it.`,
 		Example: `  rotunda import .env
   rotunda import .env app/prod --dry-run
   rotunda import config.yaml app --map --yes

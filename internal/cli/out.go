@@ -129,14 +129,24 @@ func (a *app) envLines(v jsontext.Value) error {
 	if v.Kind() != '{' {
 		return errors.New("this cannot be printed as environment variables: it is not names and values")
 	}
+	from := map[string]string{}
+	var b strings.Builder
 	for _, m := range show.Sorted(v) {
-		text := show.Text(m.Value)
-		if m.Value.Kind() == 'n' {
-			text = ""
+		name, text := show.EnvName(m.Name), envText(m.Value)
+		if other, twice := from[name]; twice {
+			return fmt.Errorf("%s and %s would both be %s: take one with --field", show.Clean(other), show.Clean(m.Name), name)
 		}
-		if _, err := fmt.Fprintf(a.Stdout, "%s=%s\n", show.EnvName(m.Name), envQuote(text)); err != nil {
-			return fmt.Errorf("writing: %w", err)
+		if strings.ContainsRune(text, 0) {
+			return fmt.Errorf("%s holds a NUL byte, which no environment can", show.Clean(m.Name))
 		}
+		from[name] = m.Name
+		if loader(name) {
+			a.note("warning: %s changes how programs are loaded and shells work: look at it before you evaluate this", name)
+		}
+		fmt.Fprintf(&b, "%s=%s\n", name, envQuote(text))
+	}
+	if _, err := io.WriteString(a.Stdout, b.String()); err != nil {
+		return fmt.Errorf("writing: %w", err)
 	}
 	return nil
 }

@@ -23,7 +23,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
-	"github.com/joho/godotenv"
 )
 
 // MaxSize is the size in bytes of the largest file that is read.
@@ -105,76 +104,6 @@ func checkPath(p string) error {
 		}
 	}
 	return nil
-}
-
-func parseEnv(data []byte) ([]Item, error) {
-	values, err := godotenv.Parse(bytes.NewReader(data))
-	if err != nil {
-		return nil, errors.New("the file is not in .env format: each line is NAME=VALUE, a comment, or goes on in quotes") // what err says quotes the file
-	}
-	// godotenv gives a map: the order, and names that stand twice, come from
-	// the lines themselves.
-	items := make([]Item, 0, len(values))
-	order := map[string]int{}
-	for i, line := range strings.Split(string(data), "\n") {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
-		if at := strings.IndexAny(line, "=:"); at > 0 {
-			key := strings.TrimSpace(line[:at])
-			if _, ok := values[key]; ok {
-				if _, again := order[key]; !again {
-					order[key] = i
-				}
-			}
-		}
-	}
-	for k, v := range values {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return nil, fmt.Errorf("the value of %s is not UTF-8 text", strconv.Quote(k))
-		}
-		items = append(items, Item{k, b})
-	}
-	slices.SortFunc(items, func(a, b Item) int {
-		if d := order[a.Path] - order[b.Path]; d != 0 {
-			return d
-		}
-		return strings.Compare(a.Path, b.Path)
-	})
-	if twice := duplicate(data, values); twice != "" {
-		return nil, fmt.Errorf("%s stands in the file more than once", strconv.Quote(twice))
-	}
-	return items, nil
-}
-
-// duplicate returns a name that is given a value twice: without its first
-// line, the file still has it.
-func duplicate(data []byte, values map[string]string) string {
-	lines := strings.SplitAfter(string(data), "\n")
-	seen := map[string]int{}
-	for i, line := range lines {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
-		at := strings.IndexAny(line, "=:")
-		if at <= 0 {
-			continue
-		}
-		key := strings.TrimSpace(line[:at])
-		if _, ok := values[key]; !ok {
-			continue
-		}
-		first, again := seen[key]
-		if !again {
-			seen[key] = i
-			continue
-		}
-		// The second one may stand inside the quoted text of another value. It
-		// is real where the text between the two is whole by itself.
-		if between, err := godotenv.Unmarshal(strings.Join(lines[first:i], "")); err == nil {
-			if _, ok := between[key]; ok {
-				return key
-			}
-		}
-	}
-	return ""
 }
 
 func parseJSON(data []byte, flat bool) ([]Item, error) {
