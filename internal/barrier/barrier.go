@@ -105,10 +105,11 @@ const (
 // The tables of the barrier itself in the physical store. Their scopes have
 // other lengths than those of spaces, which have 37 bytes.
 const (
-	keyringScope = "K" // rows keyring and seal
+	keyringScope = "K" // rows keyring, seal and unfinished
 	keyringRow   = "keyring"
 	sealRow      = "seal"
-	keyTable     = "k" // and the space's id: row k
+	unfinished   = "unfinished" // while a store that was begun is not finished
+	keyTable     = "k"          // and the space's id: row k
 	keyRow       = "k"
 )
 
@@ -133,6 +134,90 @@ type Barrier struct {
 // with [BindingOf] the same root key. A store that has a keyring is refused
 // with [ErrInitialized].
 func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas []seal.Stanza) error {
+	return create(ctx, raw, root, stanzas, true)
+}
+
+// Begin is as [Create], for a store that counts as uninitialized until
+// [Finish]: [Open] opens it, and another Begin makes everything in it anew.
+func Begin(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas []seal.Stanza) error {
+	if err := discard(ctx, raw); err != nil {
+		return fmt.Errorf("removing what an initialization left that did not end: %w", err)
+	}
+	return create(ctx, raw, root, stanzas, false)
+}
+
+// Finish makes a store that was begun count as initialized, for ever. It does
+// nothing to one that is finished.
+func Finish(ctx context.Context, raw storage.Store) error {
+	err := raw.Update(ctx, storage.Locks{Own: []string{keyringScope}}, func(tx storage.Tx) error {
+		_, err := tx.Get(storage.Key{Scope: keyringScope, Row: keyringRow})
+		if errors.Is(err, storage.ErrNotFound) {
+			return ErrUninitialized
+		}
+		if err == nil {
+			tx.Delete(storage.Key{Scope: keyringScope, Row: unfinished})
+		}
+		return err
+	})
+	if errors.Is(err, storage.ErrUnknown) {
+		if done, looked := Initialized(ctx, raw); looked == nil && done {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("finishing the initialization: %w", err)
+	}
+	return nil
+}
+
+// discard removes the rows of a store that was begun and not finished, but for
+// those of its keyring: they were sealed by keys that nothing was kept under.
+func discard(ctx context.Context, raw storage.Store) error {
+	w, ok := raw.(storage.Whole)
+	if !ok {
+		return nil // what is left there is read by nobody
+	}
+	begun, err := isUnfinished(ctx, raw)
+	if err != nil || !begun {
+		return err
+	}
+	rows := map[string][]string{}
+	err = w.Whole(ctx, func(_ storage.Reader, each func(func(storage.Key, []byte) error) error) error {
+		return each(func(k storage.Key, _ []byte) error {
+			if k.Scope != keyringScope {
+				rows[k.Scope] = append(rows[k.Scope], k.Row)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for scope, all := range rows {
+		for some := range slices.Chunk(all, storage.MaxWrites) {
+			err := raw.Update(ctx, storage.Locks{Own: []string{scope}}, func(tx storage.Tx) error {
+				for _, row := range some {
+					tx.Delete(storage.Key{Scope: scope, Row: row})
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isUnfinished(ctx context.Context, raw storage.Store) (bool, error) {
+	_, err := readRow(ctx, raw, unfinished)
+	if errors.Is(err, ErrUninitialized) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas []seal.Stanza, whole bool) error {
 	if root.Len() != aead.KeySize {
 		return fmt.Errorf("barrier: a root key has %d bytes, not %d", aead.KeySize, root.Len())
 	}
@@ -145,12 +230,17 @@ func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas [
 	}
 	locks := storage.Locks{Own: []string{keyringScope, KeyScope(Core), KeyScope(Tokens)}}
 	err = raw.Update(ctx, locks, func(tx storage.Tx) error {
-		found, err := tx.GetMany([]storage.Key{{Scope: keyringScope, Row: keyringRow}, {Scope: keyringScope, Row: sealRow}})
+		found, err := tx.GetMany([]storage.Key{{Scope: keyringScope, Row: keyringRow}, {Scope: keyringScope, Row: sealRow}, {Scope: keyringScope, Row: unfinished}})
 		if err != nil {
 			return err
 		}
-		if found[0] != nil || found[1] != nil {
+		if (found[0] != nil || found[1] != nil) && found[2] == nil {
 			return ErrInitialized
+		}
+		if whole {
+			tx.Delete(storage.Key{Scope: keyringScope, Row: unfinished})
+		} else {
+			tx.Put(storage.Key{Scope: keyringScope, Row: unfinished}, []byte{1})
 		}
 		ring.terms[0].since = tx.Now()
 		tx.Put(storage.Key{Scope: keyringScope, Row: keyringRow}, ring.seal(root))
@@ -162,21 +252,6 @@ func Create(ctx context.Context, raw storage.Store, root secret.Bytes, stanzas [
 	})
 	if err != nil {
 		return fmt.Errorf("creating the keyring: %w", err)
-	}
-	return nil
-}
-
-// Abandon takes the keyring and the seal stanzas out of a store that has just
-// been made and holds nothing that anyone needs: it can be made anew. What was
-// kept in it can never be read again.
-func Abandon(ctx context.Context, raw storage.Store) error {
-	err := raw.Update(ctx, storage.Locks{Own: []string{keyringScope}}, func(tx storage.Tx) error {
-		tx.Delete(storage.Key{Scope: keyringScope, Row: keyringRow})
-		tx.Delete(storage.Key{Scope: keyringScope, Row: sealRow})
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("abandoning the new keyring: %w", err)
 	}
 	return nil
 }
@@ -196,8 +271,8 @@ func BindingOf(root secret.Bytes) []byte {
 	return id[:]
 }
 
-// Binding returns the binding with which seals unwrap the root key of a
-// store, before [Open]; ErrUninitialized if it has none.
+// Binding returns the binding with which seals unwrap the root key of a store,
+// finished or not, before [Open]; ErrUninitialized if it has none.
 func Binding(ctx context.Context, raw storage.Store) ([]byte, error) {
 	s, err := readSlots(ctx, raw)
 	if err != nil {
@@ -206,16 +281,21 @@ func Binding(ctx context.Context, raw storage.Store) ([]byte, error) {
 	return s.cluster[:], nil
 }
 
-// Initialized reports whether the store holds a keyring.
+// Initialized reports whether the store holds a keyring, and is finished.
 func Initialized(ctx context.Context, raw storage.Store) (bool, error) {
 	_, err := readRow(ctx, raw, keyringRow)
 	if errors.Is(err, ErrUninitialized) {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	begun, err := isUnfinished(ctx, raw)
+	return !begun && err == nil, err
 }
 
-// Stanzas returns the seal stanzas of a store; ErrUninitialized if it has none.
+// Stanzas returns the seal stanzas of a store, finished or not; ErrUninitialized
+// if it has none.
 func Stanzas(ctx context.Context, raw storage.Store) ([]seal.Stanza, error) {
 	s, err := readSlots(ctx, raw)
 	return s.stanzas, err

@@ -70,7 +70,10 @@ type Config struct {
 	Build      func(ctx context.Context, b *barrier.Barrier) (*broker.Broker, error)
 	// Pins is where the node remembers how far the store has come, so that an old
 	// copy of it is not served from; nil where it remembers nothing.
-	Pins  *pin.Book
+	Pins *pin.Book
+	// Ready says what would keep the store from being opened, before its keys are
+	// made; nil where there is nothing to try.
+	Ready func(ctx context.Context) error
 	Clock clock.Clock
 	Log   *slog.Logger
 }
@@ -82,9 +85,10 @@ type Gate struct {
 	moving sync.Mutex // held to open or shut; no request takes it
 	shares Collection // guarded by moving; nil while nobody brings shares
 
-	mu     sync.Mutex // guards what follows; held for a few instructions and never during a call
-	live   *session   // nil while shut
-	ending *session   // the one that was live last; nil before that
+	mu      sync.Mutex    // guards what follows; held for a few instructions and never during a call
+	live    *session      // nil while shut
+	ending  *session      // the one that was live last; nil before that
+	telling chan struct{} // closed when an initialization has been told, or could not be; nil while there is none
 }
 
 type session struct {
@@ -106,8 +110,17 @@ func New(c Config) *Gate { return &Gate{c: c} }
 var ErrSealed = fault.New(fault.Sealed, "Vault is sealed")
 
 // With calls fn with the Broker, which stays open until fn returns. The
-// context given to fn ends when the gate starts to shut.
+// context given to fn ends when the gate starts to shut. While who asked for an
+// initialization is being told of it, With waits.
 func (g *Gate) With(ctx context.Context, fn func(context.Context, *broker.Broker) error) error {
+	if err := g.told(ctx); err != nil {
+		return err
+	}
+	return g.WithNow(ctx, fn)
+}
+
+// WithNow is [Gate.With] that waits for nothing.
+func (g *Gate) WithNow(ctx context.Context, fn func(context.Context, *broker.Broker) error) error {
 	s := g.enter()
 	if s == nil {
 		return ErrSealed
@@ -125,6 +138,40 @@ func (g *Gate) enter() *session {
 		g.live.busy.Add(1)
 	}
 	return g.live
+}
+
+// told waits until nobody is being told of an initialization.
+func (g *Gate) told(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		telling := g.telling
+		g.mu.Unlock()
+		if telling == nil {
+			return nil
+		}
+		select {
+		case <-telling:
+		case <-ctx.Done():
+			return fault.Wrap(fault.Unavailable, ctx.Err(), "the store is being initialized")
+		}
+	}
+}
+
+// move waits until nobody is being told of an initialization, and takes moving.
+func (g *Gate) move(ctx context.Context) error {
+	for {
+		if err := g.told(ctx); err != nil {
+			return err
+		}
+		g.moving.Lock()
+		g.mu.Lock()
+		telling := g.telling
+		g.mu.Unlock()
+		if telling == nil {
+			return nil
+		}
+		g.moving.Unlock()
+	}
 }
 
 // Sealed reports whether the gate is shut.
@@ -150,10 +197,17 @@ type Status struct {
 // Status returns how things stand.
 func (g *Gate) Status(ctx context.Context) (Status, error) {
 	s := Status{Sealed: true, Kind: g.kind(), RecoverySeal: len(g.c.Auto) > 0}
-	stanzas, err := barrier.Stanzas(ctx, g.c.Store)
-	if errors.Is(err, barrier.ErrUninitialized) {
+	if err := g.told(ctx); err != nil {
+		return s, err
+	}
+	there, err := barrier.Initialized(ctx, g.c.Store)
+	if err != nil {
+		return s, fmt.Errorf("looking for a keyring: %w", err)
+	}
+	if !there {
 		return s, nil
 	}
+	stanzas, err := barrier.Stanzas(ctx, g.c.Store)
 	if err != nil {
 		return s, fmt.Errorf("reading the seal slots: %w", err)
 	}
@@ -217,62 +271,128 @@ type InitOut struct {
 }
 
 // Init makes the keys of an empty store, and leaves it unsealed if a seal opens
-// it without people. The error is a fault of kind Invalid where it has keys already.
+// it without people. The error is a fault of kind Invalid where it has keys
+// already. What Init returns counts as told: see [Gate.Begin].
 func (g *Gate) Init(ctx context.Context, in InitIn) (InitOut, error) {
-	g.moving.Lock()
+	out, told, err := g.Begin(ctx, in)
+	if err != nil {
+		return InitOut{}, err
+	}
+	if err := told(nil); err != nil {
+		return InitOut{}, err
+	}
+	return out, nil
+}
+
+// Begin is [Gate.Init] for who has to pass on what came of it. The store counts
+// as uninitialized until told is called, which the caller does once: with nil
+// when the answer was handed over, and with what went wrong if it was not. In
+// between nothing is answered that needs the store.
+//
+// A store that was left so, because nobody was told or because a crash came in
+// between, can be initialized again, which makes all of it anew; or it can be
+// opened by enough of its shares, which proves that they did arrive. Either way
+// nothing is lost, for nothing is kept in a store before it is finished; and
+// nobody can initialize a store again that has been open.
+func (g *Gate) Begin(ctx context.Context, in InitIn) (_ InitOut, told func(cause error) error, err error) {
+	if err := g.move(ctx); err != nil {
+		return InitOut{}, nil, err
+	}
 	defer g.moving.Unlock()
-	var out InitOut
 	there, err := barrier.Initialized(ctx, g.c.Store)
 	if err != nil {
-		return out, fmt.Errorf("looking for a keyring: %w", err)
+		return InitOut{}, nil, fmt.Errorf("looking for a keyring: %w", err)
 	}
 	if there {
-		return out, fault.New(fault.Invalid, "Vault is already initialized")
+		return InitOut{}, nil, fault.New(fault.Invalid, "Vault is already initialized")
 	}
 	if in.Shares < 0 || in.Shares > 255 || in.Threshold < 0 || in.Threshold > in.Shares || in.Shares > 1 && in.Threshold < 2 ||
 		in.Shares == 1 && in.Threshold != 1 || in.Shares == 0 && len(g.c.Auto) == 0 {
-		return out, fault.New(fault.Invalid, "shares must be 1 to 255, and the threshold at least 2 (1 for a single share) and at most the shares")
+		return InitOut{}, nil, fault.New(fault.Invalid, "shares must be 1 to 255, and the threshold at least 2 (1 for a single share) and at most the shares")
 	}
+	if g.c.Ready != nil {
+		if err := g.c.Ready(ctx); err != nil {
+			return InitOut{}, nil, fmt.Errorf("looking at what the store needs to be opened: %w", err)
+		}
+	}
+	g.forget()
 	root := newRoot()
-	defer root.Wipe()
+	out, err := g.make(ctx, root, in)
+	if err != nil {
+		root.Wipe()
+		return InitOut{}, nil, err
+	}
+	done := make(chan struct{})
+	g.mu.Lock()
+	g.telling = done
+	g.mu.Unlock()
+	ctx = context.WithoutCancel(ctx) // who asked may go away when they have heard
+	return out, func(cause error) error {
+		defer root.Wipe()
+		g.moving.Lock()
+		defer g.moving.Unlock()
+		defer func() {
+			g.mu.Lock()
+			g.telling = nil
+			g.mu.Unlock()
+			close(done)
+		}()
+		if cause == nil {
+			cause = g.finish(ctx, root, in)
+		}
+		if cause != nil {
+			g.c.Log.LogAttrs(ctx, slog.LevelError, "the initialization is not finished; it can be repeated", slog.Any("cause", cause))
+		}
+		return cause
+	}, nil
+}
+
+// make makes the keys of a store that nobody has been told of.
+func (g *Gate) make(ctx context.Context, root secret.Bytes, in InitIn) (out InitOut, err error) {
 	binding := barrier.BindingOf(root)
 	var stanzas []seal.Stanza
 	for _, a := range g.c.Auto {
 		s, err := a.Sealer.Seal(ctx, root, binding)
 		if err != nil {
-			return out, fmt.Errorf("sealing the root key by %s: %w", a.Kind, err)
+			return InitOut{}, fmt.Errorf("sealing the root key by %s: %w", a.Kind, err)
 		}
 		stanzas = append(stanzas, s)
 	}
 	if in.Shares > 0 {
 		s, shares, err := g.c.Quorum.Split(root, binding, in.Shares, in.Threshold)
 		if err != nil {
-			return out, fmt.Errorf("splitting the root key: %w", err)
+			return InitOut{}, fmt.Errorf("splitting the root key: %w", err)
 		}
 		stanzas, out.Shares = append(stanzas, s), shares
 	}
-	if err := barrier.Create(ctx, g.c.Store, root, stanzas); err != nil {
-		return out, fmt.Errorf("making the keyring: %w", err)
+	if err := barrier.Begin(ctx, g.c.Store, root, stanzas); err != nil {
+		return InitOut{}, fmt.Errorf("making the keyring: %w", err)
 	}
 	if !in.NoRootToken {
 		if out.RootToken, err = g.rootToken(ctx, root); err != nil {
-			// Nobody has seen a share, and nothing else is in the store.
-			return InitOut{}, errors.Join(fmt.Errorf("making the root token: %w", err), barrier.Abandon(context.WithoutCancel(ctx), g.c.Store))
+			return InitOut{}, fmt.Errorf("making the root token: %w", err)
 		}
 	}
-	// From here on nothing may keep the shares from who asked for them: without
-	// them the store could never be opened.
-	err = g.open(ctx, root, "initialized", -1)
+	return out, nil
+}
+
+// finish makes the store count as initialized, and opens it. What was told is
+// good from then on, so that it cannot be opened yet is only said in the log.
+func (g *Gate) finish(ctx context.Context, root secret.Bytes, in InitIn) error {
+	if err := barrier.Finish(ctx, g.c.Store); err != nil {
+		return err
+	}
+	err := g.open(ctx, root, "initialized", -1)
 	if err == nil && len(g.c.Auto) == 0 {
 		err = g.shut(g.leave(), "sealed after initialization")
 	}
-	if err != nil && in.NoRootToken {
-		return out, fmt.Errorf("opening the new store: %w", err)
+	if err != nil && in.NoRootToken && in.Shares == 0 { // nothing was told
+		return fmt.Errorf("opening the new store: %w", err)
 	}
 	if err != nil {
 		g.c.Log.LogAttrs(ctx, slog.LevelError, "the store is initialized, and could not be opened; it stays sealed", slog.Any("cause", err))
 	}
-	return out, nil
+	return nil
 }
 
 // rootToken makes the root token of a store that is not open yet.
@@ -297,10 +417,19 @@ func (g *Gate) AutoUnseal(ctx context.Context) error {
 	if len(g.c.Auto) == 0 {
 		return nil
 	}
-	g.moving.Lock()
+	if err := g.move(ctx); err != nil {
+		return err
+	}
 	defer g.moving.Unlock()
 	if !g.Sealed() {
 		return nil
+	}
+	there, err := barrier.Initialized(ctx, g.c.Store)
+	if err != nil {
+		return fmt.Errorf("looking for a keyring: %w", err)
+	}
+	if !there {
+		return barrier.ErrUninitialized
 	}
 	stanzas, binding, err := g.slots(ctx)
 	if err != nil {
@@ -334,8 +463,13 @@ func (g *Gate) slots(ctx context.Context) ([]seal.Stanza, []byte, error) {
 // Submit takes one share of the root key, and opens the gate with the last one
 // that is needed. The error is a fault of kind Invalid for a share that is
 // malformed, twice there, or not of this store.
+//
+// Enough shares of an initialization that was not finished finish it: they were
+// told.
 func (g *Gate) Submit(ctx context.Context, share secret.Text) error {
-	g.moving.Lock()
+	if err := g.move(ctx); err != nil {
+		return err
+	}
 	defer g.moving.Unlock()
 	if !g.Sealed() {
 		return nil
@@ -350,7 +484,7 @@ func (g *Gate) Submit(ctx context.Context, share secret.Text) error {
 		}
 		i := find(stanzas, g.c.Quorum.Kind())
 		if i < 0 {
-			return fault.New(fault.Invalid, "this store is not opened by shares of its key")
+			return fault.New(fault.Invalid, "this store has no shares of its key: it is opened by its seal (%s) when the server starts", g.kind())
 		}
 		if g.shares, err = g.c.Quorum.Collect(stanzas[i], binding); err != nil {
 			return fmt.Errorf("reading the slot of the shares: %w", err)
@@ -364,8 +498,10 @@ func (g *Gate) Submit(ctx context.Context, share secret.Text) error {
 		return fault.Wrap(fault.Invalid, err, "%v", err)
 	}
 	defer root.Wipe()
-	g.shares.Wipe()
-	g.shares = nil
+	g.forget()
+	if err := barrier.Finish(ctx, g.c.Store); err != nil {
+		return err
+	}
 	return g.open(ctx, root, "unsealed", -1)
 }
 
@@ -373,6 +509,11 @@ func (g *Gate) Submit(ctx context.Context, share secret.Text) error {
 func (g *Gate) Reset() {
 	g.moving.Lock()
 	defer g.moving.Unlock()
+	g.forget()
+}
+
+// forget lets go of the shares that were submitted. The caller holds moving.
+func (g *Gate) forget() {
 	if g.shares != nil {
 		g.shares.Wipe()
 		g.shares = nil

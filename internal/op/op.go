@@ -219,6 +219,11 @@ type Reply struct {
 	Lease    *Lease
 	Wrap     *Wrap
 	Status   int // an HTTP status other than the usual one; 0 for the usual one
+
+	// Told is called once after the answer was handed to the caller's connection,
+	// with what went wrong on the way if anything did; nil where the operation
+	// has nothing to do then.
+	Told func(error)
 }
 
 // Warn adds a warning for the caller.

@@ -85,6 +85,14 @@ func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.
 		}
 	}
 	f.n.metrics.Ran(o.Name, outcome, f.n.c.Clock.Now().Sub(r.Time))
+	if told := call.Reply.Told; told != nil {
+		call.Reply.Told = func(lost error) {
+			if lost != nil {
+				f.recordLost(ctx, o, r, lost)
+			}
+			told(lost)
+		}
+	}
 	if err != nil {
 		if fault.KindOf(err) == fault.Internal {
 			f.n.c.Log.LogAttrs(ctx, slog.LevelError, "operation failed", slog.String("request_id", r.ID), slog.String("operation", o.Name), slog.Any("cause", err))
@@ -96,7 +104,7 @@ func (f *front) runBeside(ctx context.Context, o op.Op, r *door.Request) (*door.
 
 func (f *front) recordBeside(ctx context.Context, o op.Op, r *door.Request, outcome, said string) error {
 	ctx = context.WithoutCancel(ctx)
-	err := f.n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
+	err := f.n.gate.WithNow(ctx, func(ctx context.Context, b *broker.Broker) error {
 		return b.Parts().Journal.Append(context.WithoutCancel(ctx), &audit.Record{
 			Kind: audit.Request, Time: r.Time, Node: f.n.c.Info.ClusterName, RequestID: r.ID, Op: o.Name, Verb: o.Verb.String(),
 			Path: string(r.Path), Remote: r.Remote.String(), Allowed: true, Outcome: outcome, Error: said, Critical: true,
@@ -106,6 +114,14 @@ func (f *front) recordBeside(ctx context.Context, o op.Op, r *door.Request, outc
 		return f.n.journal.Sealed(ctx, strings.ReplaceAll(o.Name, ".", "-")+"-"+outcome)
 	}
 	return err
+}
+
+// recordLost records that nobody may have heard what o answered.
+func (f *front) recordLost(ctx context.Context, o op.Op, r *door.Request, lost error) {
+	f.n.c.Log.LogAttrs(ctx, slog.LevelError, "an answer did not reach who asked", slog.String("request_id", r.ID), slog.String("operation", o.Name), slog.Any("cause", lost))
+	if err := f.recordBeside(ctx, o, r, "unheard", ""); err != nil {
+		f.n.c.Log.LogAttrs(ctx, slog.LevelError, "recording an outcome", slog.String("request_id", r.ID), slog.Any("cause", err))
+	}
 }
 
 func publicOf(err error) string {

@@ -99,7 +99,7 @@ func run(t *testing.T, config conf.Server) *running {
 	pool.AddCert(ca.Certificate())
 	r.tls = &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
 	r.client = &http.Client{Transport: &http.Transport{TLSClientConfig: r.tls.Clone(), ForceAttemptHTTP2: true}, Timeout: time.Minute}
-	_, init := r.ask("", http.MethodPut, "sys/init", "{}")
+	_, init := r.ask("", http.MethodPut, "sys/init", `{"recovery_shares":0}`)
 	var out struct {
 		Root string `json:"root_token"`
 	}

@@ -139,7 +139,7 @@ func Open(c Config) (_ *Node, err error) {
 	}
 	n.gate = gate.New(gate.Config{
 		Store: n.store, Journal: n.journal, Auto: c.Seals, Quorum: quorum{}, Recipients: recipients,
-		Build: n.build, Pins: c.pins(), Clock: c.Clock, Log: c.Log,
+		Build: n.build, Ready: n.ready, Pins: c.pins(), Clock: c.Clock, Log: c.Log,
 	})
 	n.front = newFront(n)
 	n.guard = door.NewGuard(c.Door.Guard)

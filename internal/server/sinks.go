@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 
@@ -9,6 +11,7 @@ import (
 	"rotunda.dev/rotunda/internal/audit/file"
 	"rotunda.dev/rotunda/internal/conf"
 	"rotunda.dev/rotunda/internal/engine/system"
+	"rotunda.dev/rotunda/internal/fault"
 )
 
 // sinks are the audit sinks of one unsealed node.
@@ -29,6 +32,20 @@ func (n *Node) newSinks(hasher *audit.Hasher) sinks {
 	s := sinks{file.NewSet(n.journal, hasher, n.c.Audit.FileDir), n.c.Audit.Sinks}
 	n.sinks.p.Store(&s)
 	return s
+}
+
+// ready tries what opening the store will need: the files of sinks that the
+// configuration names. That the journal takes records was seen when it was
+// recorded that an initialization begins.
+func (n *Node) ready(ctx context.Context) error {
+	try := file.NewSet(nil, nil, "")
+	for _, c := range n.c.Audit.Sinks {
+		if err := try.Try(c); err != nil {
+			n.c.Log.LogAttrs(ctx, slog.LevelError, "an audit sink cannot be written", slog.String("sink", c.Name), slog.Any("cause", err))
+			return fault.Wrap(fault.Unavailable, err, "the audit sink %q cannot be written; the server's log says why", c.Name)
+		}
+	}
+	return nil
 }
 
 // reopenSinks opens the files of sinks again, after they were rotated.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -91,7 +92,9 @@ func makeHome(data, config string) (home, error) {
 		if err != nil {
 			return home{}, fmt.Errorf("looking into %s: %w", data, err)
 		}
-		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == lockFile })
+		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
+			return e.Name() == lockFile || strings.HasPrefix(e.Name(), "."+idFile) // a crash left half of one
+		})
 		if len(entries) > 0 {
 			return home{}, fmt.Errorf("%s is not empty and holds no node; choose an empty directory with --data", data)
 		}
@@ -232,6 +235,9 @@ func (n *Node) adopt(ctx context.Context, h home) (done []string, err error) {
 	err = n.gate.AutoUnseal(ctx)
 	switch {
 	case errors.Is(err, barrier.ErrUninitialized):
+		if err := n.journal.Sealed(ctx, "system-init-begun"); err != nil {
+			return nil, err
+		}
 		if _, err := n.gate.Init(ctx, gate.InitIn{NoRootToken: true}); err != nil {
 			return nil, fmt.Errorf("initializing the store: %w", err)
 		}

@@ -51,12 +51,17 @@ func Open(c Config) (*Sink, error) {
 	if c.Hasher == nil {
 		return nil, errors.New("audit file: Config needs a Hasher")
 	}
+	s := &Sink{c: c.clean()}
+	return s, s.Reopen()
+}
+
+// clean returns c with the mode that a file is made with.
+func (c Config) clean() Config {
 	if c.Mode == 0 {
 		c.Mode = 0o600
 	}
 	c.Mode &^= 0o111 | ^fs.ModePerm
-	s := &Sink{c: c}
-	return s, s.Reopen()
+	return c
 }
 
 // Reopen closes the file and opens it by its name again, for who has moved it away.

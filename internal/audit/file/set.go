@@ -65,6 +65,20 @@ func (s *Set) Start(c audit.SinkConfig) error {
 	return nil
 }
 
+// Try opens the file of a sink, and makes it where it is missing, as
+// [Set.Start] will.
+func (s *Set) Try(c audit.SinkConfig) error {
+	config, err := s.config(c)
+	if err != nil || config.Path == Stdout {
+		return err
+	}
+	f, err := openFile(config.clean())
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // Stop ends a sink and forgets where it stood.
 func (s *Set) Stop(name string) error {
 	s.mu.Lock()

@@ -194,6 +194,23 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 
 // answer writes r; of a Deleted it is the body of the error.
 func (h *handler) answer(w http.ResponseWriter, q *request, r *door.Response, deleted error) int {
+	if told := r.Reply.Told; told != nil {
+		cause := errNotTold
+		defer func() { told(cause) }()
+		gone := q.http.Context().Err() // who has heard the answer may go away
+		status := h.lay(w, q, r, deleted)
+		if status < http.StatusMultipleChoices {
+			cause = errors.Join(gone, http.NewResponseController(w).Flush())
+		}
+		return status
+	}
+	return h.lay(w, q, r, deleted)
+}
+
+var errNotTold = errors.New("the answer could not be made")
+
+// lay makes and writes an answer.
+func (h *handler) lay(w http.ResponseWriter, q *request, r *door.Response, deleted error) int {
 	buf, ok := h.buffers.Get().(*[]byte)
 	if !ok {
 		buf = new([]byte)

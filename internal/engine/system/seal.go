@@ -37,7 +37,7 @@ type initStatus struct {
 type initIn struct {
 	SecretShares      *int         `json:"secret_shares" doc:"Number of shares that the root key is split into."`
 	SecretThreshold   *int         `json:"secret_threshold" doc:"Number of shares that open the store."`
-	RecoveryShares    *int         `json:"recovery_shares" doc:"The same, where the store is opened without people: a second way in. 0 makes none; 5 where it is not given."`
+	RecoveryShares    *int         `json:"recovery_shares" doc:"The same, where the store is opened without people: a second way in. 0 makes none."`
 	RecoveryThreshold *int         `json:"recovery_threshold" doc:"Number of recovery shares that open the store."`
 	PGPKeys           wire.Strings `json:"pgp_keys" doc:"Refused: shares are not encrypted to PGP keys."`
 	RecoveryPGPKeys   wire.Strings `json:"recovery_pgp_keys" doc:"Refused: shares are not encrypted to PGP keys."`
@@ -199,29 +199,34 @@ func (s sealer) initialized(ctx context.Context, _ *op.Call, _ op.Nothing) (init
 	return initStatus{st.Initialized}, err
 }
 
-func (s sealer) init(ctx context.Context, _ *op.Call, in initIn) (initOut, error) {
-	if len(in.PGPKeys)+len(in.RecoveryPGPKeys) > 0 || in.RootTokenPGPKey != "" {
+func (s sealer) init(ctx context.Context, c *op.Call, in initIn) (initOut, error) {
+	st, err := s.g.Status(ctx)
+	switch {
+	case err != nil:
+		return initOut{}, err
+	case st.Initialized:
+		return initOut{}, fault.New(fault.Invalid, "Vault is already initialized")
+	case len(in.PGPKeys)+len(in.RecoveryPGPKeys) > 0 || in.RootTokenPGPKey != "":
 		return initOut{}, fault.New(fault.Invalid, "shares cannot be encrypted to PGP keys here; leave pgp_keys out")
 	}
-	st, err := s.g.Status(ctx)
-	if err != nil {
-		return initOut{}, err
-	}
-	or := func(given *int, usual int) int {
-		if given != nil {
-			return *given
-		}
-		return usual
-	}
+	// Who asks by accident is not to take the store: the numbers are given.
 	auto := st.Kind != "shamir"
-	want := gate.InitIn{Shares: or(in.SecretShares, 5), Threshold: or(in.SecretThreshold, 3)}
+	shares, threshold, what := in.SecretShares, in.SecretThreshold, "secret"
 	if auto {
-		want = gate.InitIn{Shares: or(in.RecoveryShares, 5), Threshold: or(in.RecoveryThreshold, 3)}
+		shares, threshold, what = in.RecoveryShares, in.RecoveryThreshold, "recovery"
 	}
-	made, err := s.g.Init(ctx, want)
+	if shares == nil || threshold == nil && *shares != 0 {
+		return initOut{}, fault.New(fault.Invalid, "%s_shares and %s_threshold are required", what, what)
+	}
+	want := gate.InitIn{Shares: *shares}
+	if threshold != nil {
+		want.Threshold = *threshold
+	}
+	made, told, err := s.g.Begin(ctx, want)
 	if err != nil {
 		return initOut{}, err
 	}
+	c.Reply.Told = func(err error) { _ = told(err) } // the gate has logged what went wrong
 	out := initOut{RootToken: made.RootToken, Keys: []secret.Text{}, KeysBase64: []secret.Text{}}
 	for _, share := range made.Shares {
 		if auto {

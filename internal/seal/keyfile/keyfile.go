@@ -9,8 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"rotunda.dev/rotunda/internal/aead"
 	"rotunda.dev/rotunda/internal/seal"
@@ -38,26 +40,50 @@ func New(c Config) *Sealer { return &Sealer{c.Path} }
 func Create(path string) (err error) {
 	key := aead.NewKey()
 	defer clear(key)
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // for its owner only
+	f, err := os.CreateTemp(filepath.Dir(path), draft(path)+"*") // for its owner only
 	if err != nil {
 		return fmt.Errorf("creating the key file: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	_, err = f.Write(key)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("writing the key file: %w", err)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("writing the key file: %w", errors.Join(err, os.Remove(f.Name())))
 	}
 	// It gets its name when it is complete, so no crash leaves half a key.
-	if err := os.Link(f.Name(), path); err != nil {
-		return fmt.Errorf("creating the key file: %w", err)
+	err = os.Link(f.Name(), path)
+	if _, looked := os.Lstat(path); looked == nil && errors.Is(err, fs.ErrNotExist) {
+		err = fs.ErrExist // another made it at the same moment, and has swept
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("writing the key file: %w", err)
+	if err != nil {
+		err = fmt.Errorf("creating the key file: %w", err)
 	}
-	return nil
+	if swept := errors.Join(sweep(path), syncDir(filepath.Dir(path))); swept != nil {
+		err = errors.Join(err, fmt.Errorf("writing the key file: %w", swept))
+	}
+	return err
+}
+
+// draft is how the names of key files begin that are being made.
+func draft(path string) string { return "." + filepath.Base(path) + ".new-" }
+
+// sweep removes what a crash has left of making the file, copies of its key among it.
+func sweep(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), draft(path)) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(filepath.Dir(path), e.Name())); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Sealer) read() (key secret.Bytes, id string, err error) {

@@ -53,6 +53,38 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// What a crash left of making a key file is removed by the next who makes it,
+// and a copy that somebody keeps beside it is not.
+func TestCreateAfterACrash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "unseal.key")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".unseal.key.new-1"), make([]byte, 7), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".1", make([]byte, 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyfile.Create(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(path, filepath.Join(filepath.Dir(path), ".unseal.key.new-2")); err != nil { // it ended between its two names
+		t.Fatal(err)
+	}
+	if err := keyfile.Create(path); !errors.Is(err, os.ErrExist) {
+		t.Errorf("Create over a key file: %v; want ErrExist", err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got := strings.Join(names, " "); got != "unseal.key unseal.key.1" {
+		t.Errorf("the directory holds %s; want the key and the copy", got)
+	}
+}
+
 func TestBadFiles(t *testing.T) {
 	path := made(t)
 	s := keyfile.New(keyfile.Config{Path: path})

@@ -197,7 +197,7 @@ func (r *Rig) start() {
 
 func (r *Rig) initialize() {
 	r.t.Helper()
-	body := "{}"
+	body := `{"recovery_shares":0}`
 	if r.config.Shares > 0 {
 		body = fmt.Sprintf(`{"secret_shares":%d,"secret_threshold":%d}`, r.config.Shares, r.config.Threshold)
 	}
@@ -231,15 +231,21 @@ func (r *Rig) Stop() error { return r.stop() }
 // that is sealed by a key file is unsealed; one of shares is not.
 func (r *Rig) Restart() {
 	r.t.Helper()
-	if err := r.Stop(); err != nil {
-		r.t.Fatalf("stopping the node: %v", err)
-	}
-	r.start()
+	r.Again()
 	if r.config.Shares == 0 {
 		if err := r.Node.Unseal(r.t.Context()); err != nil {
 			r.t.Fatalf("unsealing: %v", err)
 		}
 	}
+}
+
+// Again ends the node and starts it again, sealed.
+func (r *Rig) Again() {
+	r.t.Helper()
+	if err := r.Stop(); err != nil {
+		r.t.Fatalf("stopping the node: %v", err)
+	}
+	r.start()
 }
 
 // Context returns the test's.
