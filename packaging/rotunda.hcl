@@ -33,6 +33,14 @@ storage "bolt" {
 # This node's keys, apart from the data.
 keys_dir = "/var/lib/rotunda/config/keys"
 
+# A backup that is written, read again and found whole every night; a directory on another disk is
+# better. Whoever restores it needs what unseals the server.
+backup {
+  dir      = "/var/lib/rotunda/backups"
+  schedule = "30 3 * * *"
+  keep     = 14
+}
+
 # The audit journal is always kept. This is a copy of it that other programs can read.
 audit "file" "lines" {
   file_path = "/var/log/rotunda/audit.log"

@@ -67,7 +67,7 @@ type BackupReport struct {
 
 // backupCommands are those of operator that make backups and use them.
 func (a *app) backupCommands() []*cobra.Command {
-	return []*cobra.Command{a.operatorBackup(), a.operatorRestoreCheck(), a.operatorRestore(), a.operatorBackupRead(), a.operatorResume(), a.operatorAcceptRollback()}
+	return []*cobra.Command{a.operatorBackup(), a.operatorBackupStatus(), a.operatorRestoreCheck(), a.operatorRestore(), a.operatorBackupRead(), a.operatorResume(), a.operatorAcceptRollback()}
 }
 
 func (a *app) operatorBackup() *cobra.Command {

@@ -195,7 +195,7 @@ func (a *app) examineServer(ctx context.Context, t target) []Finding {
 	default:
 		add("token", Good, "", "accepted, with policies %s", strings.Join(tok.Policies, ", "))
 	}
-	return found
+	return append(found, a.examineBackups(ctx, cl)...)
 }
 
 // examineTLS looks at the certificates of the connection.

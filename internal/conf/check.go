@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"rotunda.dev/rotunda/internal/conf/tree"
 )
@@ -351,6 +352,7 @@ func (d *decoder) audits(s *Server) {
 			d.bad(at("mode"), "mode: want a mode in octal without execute bits, such as 0600")
 		}
 	}
+	d.checkBackup(s)
 	if dir := s.AuditFileDir; dir != "" {
 		if !filepath.IsAbs(dir) {
 			d.bad(d.at("audit_file_dir"), "audit_file_dir: want an absolute path")
@@ -359,5 +361,28 @@ func (d *decoder) audits(s *Server) {
 		if slices.ContainsFunc(kept, func(k string) bool { return k != "" && (within(dir, k) || within(k, dir)) }) {
 			d.bad(d.at("audit_file_dir"), "audit_file_dir: must be apart from the data, the keys and the journal")
 		}
+	}
+}
+
+func (d *decoder) checkBackup(s *Server) {
+	b := s.Backup
+	if b.Dir == "" {
+		if b.Interval != 0 || b.Schedule != "" {
+			d.bad(d.at("backup"), "backup: dir says where backups are written, and is needed")
+		}
+		return
+	}
+	if !filepath.IsAbs(b.Dir) {
+		d.bad(d.at("backup.dir"), "dir: want an absolute path")
+	}
+	kept := []string{s.Storage.Path, s.KeysDir, s.Journal.Path}
+	if slices.ContainsFunc(kept, func(k string) bool { return k != "" && (within(b.Dir, k) || within(k, b.Dir)) }) {
+		d.bad(d.at("backup.dir"), "dir: must be apart from the data, the keys and the journal")
+	}
+	if b.Interval != 0 && b.Schedule != "" {
+		d.bad(d.at("backup.schedule"), "schedule: interval says when backups are written as well; give one")
+	}
+	if b.Interval != 0 && b.Interval < time.Minute {
+		d.bad(d.at("backup.interval"), "interval: at least 1m")
 	}
 }

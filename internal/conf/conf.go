@@ -69,6 +69,7 @@ type Server struct {
 	Seals     []Seal     `hcl:"seal" doc:"How the root key is protected; shamir where there is none. With several, each opens alone."`
 	Audits    []Audit    `hcl:"audit" doc:"Files to which the audit log is written besides the journal, which is always kept."`
 	Journal   Journal    `hcl:"journal" doc:"The audit journal, which is always kept."`
+	Backup    Backup     `hcl:"backup" doc:"Backups that are written without being asked; none where there is no dir."`
 	Telemetry Telemetry  `hcl:"telemetry" doc:"Metrics."`
 	Limits    Limits     `hcl:"limits" doc:"What bounds requests and what is kept."`
 
@@ -156,6 +157,15 @@ type Journal struct {
 	MaxSize     Size          `hcl:"max_size" default:"0" doc:"Bytes beyond which the oldest segments are removed; 0 keeps them."`
 	SegmentSize Size          `hcl:"segment_size" default:"32MiB" min:"65536" doc:"Bytes at which a segment is closed."`
 	SegmentAge  time.Duration `hcl:"segment_age" default:"24h" min:"1" doc:"Age at which a segment is closed."`
+}
+
+// Backup is about backups that are written without being asked.
+type Backup struct {
+	Dir      string        `hcl:"dir" doc:"Directory of the backups, apart from the data and best on another disk. Stores may share it."`
+	Interval time.Duration `hcl:"interval" default:"0" doc:"Time from one backup to the next; 24h where neither it nor schedule is given."`
+	Schedule string        `hcl:"schedule" doc:"When backups are written, in place of interval: five fields of cron, in UTC, or @daily and the like: 30 3 * * *."`
+	Keep     int           `hcl:"keep" default:"7" min:"1" doc:"Newest backups that are kept, however old they are."`
+	KeepFor  time.Duration `hcl:"keep_for" default:"0" doc:"Other backups are kept while they are younger than this; 0 keeps none of them."`
 }
 
 // Telemetry is about metrics.

@@ -53,7 +53,7 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	parts := &system.Parts{
 		Info: n.c.Info, Gate: n.gate, Barrier: b, Core: core, Fence: changes, Policies: policies, Tokens: kept,
 		Journal: n.journal, Hasher: hasher, Clock: n.c.Clock, Log: n.c.Log, Limits: n.c.Engines, Ceremonies: n.c.Ceremonies,
-		Describe: n.front.describe, Measure: n.metrics.Text,
+		Describe: n.front.describe, Measure: n.metrics.Text, Backups: n.backupStatus,
 	}
 	parts.Mounts = mount.NewTable(mount.Parts{
 		Barrier: b, Core: core, Fence: changes, Clock: n.c.Clock, Log: n.c.Log, TTL: n.c.TTL, Limits: n.c.Engines,
@@ -86,6 +86,9 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 		}
 		background.run("ending tokens", kept.Run)
 		background.run("turning keys", parts.Keys.Run)
+		if n.c.Backups.Dir != "" {
+			background.run("writing backups", func(ctx context.Context) error { return n.keepBackups(ctx, b) })
+		}
 		background.run("removing mounts", func(ctx context.Context) error {
 			return n.removeMounts(ctx, changes, parts.Mounts, unmounting)
 		})

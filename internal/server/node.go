@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/builtin"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/door"
@@ -48,6 +49,8 @@ type Config struct {
 	Engines  engine.Limits
 	Policies policy.Config
 	Tokens   token.Config // its bounds; the rest is of this Config
+
+	Backups backup.Schedule // that are written without being asked; zero for none
 
 	Ceremonies system.Ceremonies // what people may do with their shares
 
@@ -110,6 +113,7 @@ type Node struct {
 
 	connections atomic.Pointer[[]*listen.Server] // the listeners that serve, for metrics
 	sinks       live
+	backups     backup.Book
 }
 
 // Open opens the store and the journal of a node, which is sealed. The caller

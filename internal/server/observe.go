@@ -44,6 +44,21 @@ func (n *Node) observe() {
 		}
 		return float64(at.Unix())
 	})
+	n.metrics.Gauge("rotunda_backup_timestamp_seconds", "When the newest scheduled backup was made that was found whole; 0 for none.", func() float64 {
+		if last := n.backupStatus().Last; !last.IsZero() {
+			return float64(last.Unix())
+		}
+		return 0
+	})
+	n.metrics.Gauge("rotunda_backup_overdue", "1 while a scheduled backup should be there that is not.", func() float64 {
+		if n.backupStatus().Overdue(n.c.Clock.Now()) {
+			return 1
+		}
+		return 0
+	})
+	n.metrics.Counter("rotunda_backup_failures_total", "Scheduled backups that could not be written, or were not whole.", func() float64 {
+		return float64(n.backupStatus().Failures)
+	})
 	if s, ok := n.store.(interface{ Stats() bolt.Stats }); ok {
 		n.metrics.Counter("rotunda_store_commits_total", "Times that transactions were made durable together.", func() float64 {
 			return float64(s.Stats().Commits)

@@ -126,6 +126,10 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	backups, err := scheduleOf(config.Backup)
+	if err != nil {
+		return Config{}, err
+	}
 	name := config.ClusterName
 	if name == "" {
 		name = "rotunda"
@@ -135,7 +139,7 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 		Data: config.Storage.Path, Keys: keys, Seals: seals, Info: infoOf(name, config.APIAddr, config.CompatVersion),
 		TTL: mount.TTL{Default: config.DefaultLeaseTTL, Max: config.MaxLeaseTTL}, MaxSize: int64(config.Storage.MaxSize),
 		Ceremonies: system.Ceremonies{GenerateRoot: config.EnableGenerateRoot, OpenRekey: config.EnableUnauthenticatedRekey},
-		Clock:      clock.System{}, Log: log,
+		Clock:      clock.System{}, Log: log, Backups: backups,
 		Audit: AuditConfig{
 			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
 			SegmentBytes: int64(config.Journal.SegmentSize), SegmentAge: config.Journal.SegmentAge,

@@ -36,7 +36,7 @@ func TestEverySettingIsSeen(t *testing.T) {
 	t.Parallel()
 	settings := map[string]map[string]any{
 		"Server": {
-			"Listeners": TestSettings, "Storage": TestSettings, "Seals": TestSeals, "Audits": TestSettings, "Journal": TestSettings,
+			"Listeners": TestSettings, "Storage": TestSettings, "Seals": TestSeals, "Audits": TestSettings, "Journal": TestSettings, "Backup": TestScheduledBackups,
 			"Telemetry": TestSettings, "Limits": TestEveryLimitHasAnEffect, "AuditFileDir": TestSettings, "KeysDir": TestSettings, "APIAddr": TestSettings,
 			"ClusterAddr": "warned of by package conf", "ClusterName": TestSettings, "UI": "warned of by package conf",
 			"LogLevel": TestSettings, "LogFormat": TestSettings, "LogFile": TestSettings, "PIDFile": TestSettings,
@@ -59,11 +59,12 @@ func TestEverySettingIsSeen(t *testing.T) {
 			"Format": "there is one", "HMACAccessor": TestSettings,
 		},
 		"Seal":    {"Kind": TestSeals, "Path": TestSeals, "Passphrase": TestSeals, "Identity": TestSeals, "Recipients": TestSeals},
+		"Backup":  {"Dir": TestScheduledBackups, "Interval": TestScheduledBackups, "Schedule": TestScheduledBackups, "Keep": TestScheduledBackups, "KeepFor": TestScheduledBackups},
 		"Journal": {"Path": TestSettings, "Retention": TestSettings, "MaxSize": TestSettings, "SegmentSize": TestSettings, "SegmentAge": TestSettings},
 	}
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[conf.Server](), reflect.TypeFor[conf.Listener](), reflect.TypeFor[conf.ListenerTelemetry](), reflect.TypeFor[conf.Telemetry](),
-		reflect.TypeFor[conf.Storage](), reflect.TypeFor[conf.Seal](), reflect.TypeFor[conf.Audit](), reflect.TypeFor[conf.Journal](),
+		reflect.TypeFor[conf.Storage](), reflect.TypeFor[conf.Seal](), reflect.TypeFor[conf.Audit](), reflect.TypeFor[conf.Journal](), reflect.TypeFor[conf.Backup](),
 	} {
 		for f := range typ.Fields() {
 			if settings[typ.Name()][f.Name] == nil {

@@ -18,12 +18,20 @@ import (
 // root.
 func wired(t testing.TB) (n *Node, root string) {
 	t.Helper()
+	return wiredWith(t, func(*Config) {})
+}
+
+// wiredWith is wired by a configuration that was changed.
+func wiredWith(t testing.TB, change func(*Config)) (n *Node, root string) {
+	t.Helper()
 	dir := t.TempDir()
 	h, err := makeHome(filepath.Join(dir, "data"), filepath.Join(dir, "config"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err = Open(nodeOfHome(h, slog.New(slog.DiscardHandler))); err != nil {
+	c := nodeOfHome(h, slog.New(slog.DiscardHandler))
+	change(&c)
+	if n, err = Open(c); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

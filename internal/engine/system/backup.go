@@ -20,6 +20,17 @@ type Quarantine struct {
 	Name        string    `json:"name" audit:"clear" doc:"Name of the cluster that the store belongs to."`
 }
 
+// BackupStatus is how scheduled backups stand.
+type BackupStatus struct {
+	Scheduled bool      `json:"scheduled" doc:"Whether backups are written without being asked."`
+	Last      wire.Time `json:"last,omitzero" doc:"When the newest was made that is there and was found whole."`
+	Bytes     int64     `json:"bytes,omitempty" doc:"Size of its file."`
+	Due       wire.Time `json:"due,omitzero" doc:"When the next one is due, or was."`
+	Overdue   bool      `json:"overdue" doc:"Whether a backup should be there that is not."`
+	Failures  uint64    `json:"failures" doc:"Attempts that failed since the server was started."`
+	Failure   string    `json:"failure,omitempty" audit:"clear" doc:"What becomes of the last attempt, where that failed."`
+}
+
 // backupOps write backups, and end the quarantine of what was restored from one.
 func backupOps(p *Parts) []op.Op {
 	return []op.Op{
@@ -28,6 +39,12 @@ func backupOps(p *Parts) []op.Op {
 			Does: "Write a backup: all that the store holds at one moment, encrypted as it is there.",
 		}.With(func(context.Context, *op.Call, op.Nothing) (op.Raw, error) {
 			return op.Raw{ContentType: "application/octet-stream", Stream: p.backup}, nil
+		}),
+		op.Def[op.Nothing, BackupStatus]{
+			Name: "system.backup.status", Verb: op.Read, Path: "backup/status", Does: "Say how scheduled backups stand: when the last was made, and when the next is due.",
+		}.With(func(_ context.Context, c *op.Call, _ op.Nothing) (BackupStatus, error) {
+			s := p.Backups()
+			return BackupStatus{s.Scheduled, wire.Time(s.Last), s.Bytes, wire.Time(s.Due), s.Overdue(c.Time), s.Failures, s.Failure}, nil
 		}),
 		op.Def[op.Nothing, Quarantine]{
 			Name: "system.quarantine", Verb: op.Read, Path: "quarantine", Does: "Say whether the server does nothing by itself, because its store was restored or was another cluster's.",

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/engine"
@@ -45,6 +46,8 @@ type Parts struct {
 	Describe func(ctx context.Context) ([]byte, error)
 	// Measure returns the metrics in Prometheus' text format.
 	Measure func() ([]byte, error)
+	// Backups says how scheduled backups stand.
+	Backups func() backup.Status
 	// Resume begins what the server does by itself, when a quarantine has ended.
 	Resume func(ctx context.Context) error
 	// Unmounting is told that a mount has begun to be removed.
