@@ -141,6 +141,16 @@ func (o *object) put(name string, v jsontext.Value) {
 	*o = append(*o, show.Member{Name: name, Value: v})
 }
 
+// empty reports whether the member name is the empty text.
+func (o object) empty(name string) bool {
+	for _, m := range o {
+		if m.Name == name {
+			return string(m.Value) == `""`
+		}
+	}
+	return false
+}
+
 // add sets a member; one of the same name makes a list of both.
 func (o *object) add(name string, v jsontext.Value) {
 	for i := range *o {

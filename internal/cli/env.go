@@ -60,23 +60,26 @@ func (e environment) dir(variable string, fallback ...string) string {
 	if home == "" {
 		home = e["USERPROFILE"]
 	}
-	if home == "" {
+	if !filepath.IsAbs(home) {
 		return ""
 	}
 	return filepath.Join(append([]string{home}, fallback...)...)
 }
 
-// configDir, stateDir and dataDir are where this program keeps its things.
-func (e environment) configDir() string {
-	return filepath.Join(e.dir("XDG_CONFIG_HOME", ".config"), "rotunda")
-}
+// configDir, stateDir and dataDir are where this program keeps its things. They
+// are empty where there is no home directory: what lies in the directory that
+// someone happens to stand in is not theirs.
+func (e environment) configDir() string { return ours(e.dir("XDG_CONFIG_HOME", ".config")) }
 
-func (e environment) stateDir() string {
-	return filepath.Join(e.dir("XDG_STATE_HOME", ".local", "state"), "rotunda")
-}
+func (e environment) stateDir() string { return ours(e.dir("XDG_STATE_HOME", ".local", "state")) }
 
-func (e environment) dataDir() string {
-	return filepath.Join(e.dir("XDG_DATA_HOME", ".local", "share"), "rotunda")
+func (e environment) dataDir() string { return ours(e.dir("XDG_DATA_HOME", ".local", "share")) }
+
+func ours(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, "rotunda")
 }
 
 func (e environment) profiles() profile.Store {

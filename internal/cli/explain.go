@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rotunda.dev/rotunda/internal/cli/api"
+	"rotunda.dev/rotunda/internal/cli/profile"
 	"rotunda.dev/rotunda/internal/cli/show"
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -34,6 +35,9 @@ func (a *app) explain(ctx context.Context, err error) (why string, next []string
 	}
 	if u, ok := errors.AsType[*api.Unreachable](err); ok {
 		return a.explainSilence(u)
+	}
+	if errors.Is(err, profile.ErrNoHome) {
+		return "", []string{"set HOME, or XDG_CONFIG_HOME and XDG_STATE_HOME", "set VAULT_ADDR and VAULT_TOKEN, which need nothing saved"}
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return "another program listens there", []string{"rotunda up --listen 127.0.0.1:0   (takes a port that is free)"}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,6 +24,10 @@ func (a *app) historyCommand() *cobra.Command {
 		Args:              exactly(1, "PATH"),
 		ValidArgsFunction: a.completePaths(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := secretPath(args[0])
+			if err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
 			cl, err := a.plainClient()
 			if err != nil {
 				return err
@@ -33,7 +36,6 @@ func (a *app) historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path := strings.Trim(args[0], "/")
 			versions, current, err := a.history(cmd.Context(), cl, m, path)
 			if err != nil {
 				return err
@@ -168,6 +170,10 @@ func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) 
 	if with != "" && len(args) > 1 {
 		return false, usageError{errors.New("--with compares current versions, so no numbers go with it"), cmd.CommandPath()}
 	}
+	path, err := secretPath(args[0])
+	if err != nil {
+		return false, usageError{err, cmd.CommandPath()}
+	}
 	ctx := cmd.Context()
 	cl, err := a.plainClient()
 	if err != nil {
@@ -180,10 +186,11 @@ func (a *app) diff(cmd *cobra.Command, args []string, with string, values bool) 
 	if !m.v2 && with == "" {
 		return false, m.noVersions("diff", "rotunda diff"+a.mountFlag()+" "+show.Shell(args[0])+" --with OTHER")
 	}
-	path := strings.Trim(args[0], "/")
 	other := path
 	if with != "" {
-		other = strings.Trim(with, "/")
+		if other, err = secretPath(with); err != nil {
+			return false, usageError{err, cmd.CommandPath()}
+		}
 	} else if numbers[0] == 0 {
 		if numbers[0], numbers[1], err = a.lastTwo(ctx, cl, m, path); err != nil {
 			return false, err
@@ -271,6 +278,10 @@ history.`,
 		Args:              exactly(1, "PATH"),
 		ValidArgsFunction: a.completePaths(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := secretPath(args[0])
+			if err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
 			ctx := cmd.Context()
 			cl, err := a.plainClient()
 			if err != nil {
@@ -283,7 +294,6 @@ history.`,
 			if !m.v2 {
 				return m.noVersions("rollback")
 			}
-			path := strings.Trim(args[0], "/")
 			old, current, err := a.lastTwo(ctx, cl, m, path)
 			if to != 0 {
 				_, current, err = a.history(ctx, cl, m, path)

@@ -49,7 +49,10 @@ where there is none the file is refused, because readers do not agree on it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := ""
 			if len(args) > 1 {
-				dir = strings.Trim(args[1], "/")
+				var err error
+				if dir, err = directory(args[1]); err != nil {
+					return usageError{err, cmd.CommandPath()}
+				}
 			}
 			if whole && dir == "" {
 				return usageError{errors.New("--map needs a PATH for the one secret that it makes"), cmd.CommandPath()}

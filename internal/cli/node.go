@@ -34,7 +34,7 @@ func (a *app) nodeDirs(data string) (string, string, error) {
 	if data == "" {
 		data = a.env.dataDir()
 	}
-	if a.env.configDir() == "rotunda" || data == "rotunda" {
+	if a.env.configDir() == "" || a.env.stateDir() == "" || data == "" {
 		return "", "", advise(errors.New("there is no home directory to keep things in"), "set HOME, or XDG_CONFIG_HOME, XDG_STATE_HOME and XDG_DATA_HOME")
 	}
 	abs, err := absolute(data)

@@ -152,7 +152,10 @@ func (a *app) inject(ctx context.Context, paths []string, prefix string, recursi
 // directory those in it. What has no value in a directory is left out, and
 // said.
 func (a *app) gather(ctx context.Context, c *api.Client, m mountInfo, path string, recursive bool) ([]injected, error) {
-	rel := strings.Trim(path, "/")
+	rel, err := directory(path)
+	if err != nil {
+		return nil, usageError{err, ""}
+	}
 	single := rel != "" && !strings.HasSuffix(path, "/")
 	if single {
 		s, err := a.find(ctx, c, m, rel, 0)

@@ -66,16 +66,19 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 	f.BoolVar(&shown, "show", false, "print the value that was made up")
 	_ = c.RegisterFlagCompletionFunc("charset", fixed(charsetNames...)) // the flag is the one defined above
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		path, rest := strings.Trim(args[0], "/"), args[1:]
+		rest := args[1:]
 		if field == "" {
 			field, a.field = a.field, ""
 		}
-		if path == "" || strings.HasSuffix(args[0], "/") {
-			return usageError{errors.New("a secret needs a name: PATH must not end in a slash"), cmd.CommandPath()}
+		path, err := secretPath(args[0])
+		if err == nil && strings.HasSuffix(args[0], "/") {
+			err = errors.New("a secret needs a name: PATH must not end in a slash")
+		}
+		if err != nil {
+			return usageError{err, cmd.CommandPath()}
 		}
 		var data object
 		var made string
-		var err error
 		fields := field != "" || len(rest) > 0 && strings.Contains(rest[0], "=") && rest[0][0] != '@'
 		switch {
 		case cmd.Flags().Changed("generate"):
@@ -94,6 +97,11 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 			}
 			a.warnOfValues(rest)
 			data, err = a.parseData(commandFor(cmd, args[0]), rest)
+			for _, r := range rest {
+				if name, from, _ := strings.Cut(r, "="); err == nil && from == "-" && data.empty(name) {
+					err = errNothingRead
+				}
+			}
 		case len(rest) > 1:
 			return usageError{errors.New("one secret has one value, or FIELD=VALUE for each field"), cmd.CommandPath()}
 		default:
@@ -166,6 +174,9 @@ func (a *app) saved(m mountInfo, path string, v int64, made string, shown bool, 
 	if format != "table" {
 		return a.print(view{doc: doc.json()})
 	}
+	if strings.HasPrefix(path, m.path) {
+		a.note("warning: paths of the short commands are below the mount, so this is %s to other commands: see rotunda help paths", show.Clean(m.path+path))
+	}
 	if m.v2 {
 		a.note("%s %s in %s (version %d)", did, show.Clean(path), m.path, v)
 	} else {
@@ -191,10 +202,17 @@ func valueOf(cmd *cobra.Command, path, field, text string) (object, error) {
 	return object{{Name: first(field, "value"), Value: v}}, nil
 }
 
+// errNothingRead refuses an empty standard input: what stands before a pipe and
+// fails gives one.
+var errNothingRead = errors.New("standard input is empty, and nothing was stored; an empty value is @/dev/null")
+
 // valueFrom returns the value that is asked for, or that the argument names.
 func (a *app) valueFrom(cmd *cobra.Command, path string, rest []string, exact bool) (string, error) {
 	if len(rest) == 0 {
 		t, err := a.ask("the value of " + show.Clean(path))
+		if err == nil && t.Empty() {
+			err = errors.New("nothing was typed, and nothing was stored")
+		}
 		return t.Reveal(), err
 	}
 	switch arg := rest[0]; {
@@ -202,6 +220,9 @@ func (a *app) valueFrom(cmd *cobra.Command, path string, rest []string, exact bo
 		b, err := a.readAll()
 		if err != nil {
 			return "", err
+		}
+		if len(b) == 0 {
+			return "", errNothingRead
 		}
 		if line := bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")); !exact && !bytes.Contains(line, []byte("\n")) {
 			b = line
@@ -229,6 +250,10 @@ line end on a terminal. Fields are printed as a table, one alone with --field.`,
 		Args:              exactly(1, "PATH"),
 		ValidArgsFunction: a.completePaths(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := secretPath(args[0])
+			if err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
 			cl, err := a.client()
 			if err != nil {
 				return err
@@ -237,7 +262,6 @@ line end on a terminal. Fields are printed as a table, one alone with --field.`,
 			if err != nil {
 				return err
 			}
-			path := strings.Trim(args[0], "/")
 			s, err := a.handOver(cmd.Context(), cl, m, path, version)
 			if err != nil {
 				return err
@@ -288,6 +312,10 @@ func (a *app) lsCommand() *cobra.Command {
 		Example: "  rotunda ls\n  rotunda ls app -r",
 		Args:    atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := directory(strings.Join(args, ""))
+			if err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
 			cl, err := a.plainClient()
 			if err != nil {
 				return err
@@ -296,7 +324,6 @@ func (a *app) lsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir := strings.Trim(strings.Join(args, ""), "/")
 			var keys []string
 			if recursive {
 				keys, err = a.walk(cmd.Context(), cl, m, dir)
@@ -351,6 +378,11 @@ gone for good; with --purge the whole secret is, with its history.`,
 			if destroy && len(versions) == 0 {
 				return usageError{errors.New("--destroy needs to know which --versions"), cmd.CommandPath()}
 			}
+			for _, arg := range args {
+				if _, err := secretPath(arg); err != nil {
+					return usageError{err, cmd.CommandPath()}
+				}
+			}
 			cl, err := a.plainClient()
 			if err != nil {
 				return err
@@ -375,7 +407,7 @@ gone for good; with --purge the whole secret is, with its history.`,
 				}
 			}
 			for _, arg := range args {
-				path := strings.Trim(arg, "/")
+				path := strings.Trim(arg, "/") // checked above
 				var req api.Request
 				did := "Deleted"
 				switch {

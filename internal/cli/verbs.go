@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -266,6 +267,9 @@ func (a *app) secretArgument(args []string, what string) (secret.Text, error) {
 func checkSecret(t secret.Text, what string) error {
 	if !utf8.ValidString(t.Reveal()) {
 		return fmt.Errorf("the %s is not UTF-8 text", what)
+	}
+	if strings.ContainsFunc(t.Reveal(), unicode.IsControl) {
+		return fmt.Errorf("the %s holds a line end or another control character, which none does", what)
 	}
 	return nil
 }

@@ -42,7 +42,8 @@ type Contexts struct {
 
 const schemaVersion = 1
 
-// Store reads and writes contexts and tokens.
+// Store reads and writes contexts and tokens. Where a directory is empty there
+// is none: nothing is saved there, and saving is refused with [ErrNoHome].
 type Store struct {
 	Config string // directory of contexts.json
 	State  string // directory of tokens/
@@ -50,6 +51,10 @@ type Store struct {
 
 // ErrNoToken is returned where a context has no token: the person has to log in.
 var ErrNoToken = errors.New("no token is saved")
+
+// ErrNoHome is returned where something is to be kept and there is no home
+// directory: the person has to set HOME.
+var ErrNoHome = errors.New("there is no home directory to keep it in")
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,63}$`)
 
@@ -64,6 +69,9 @@ func CheckName(name string) error {
 // Load returns the contexts; none where nothing has been saved.
 func (s Store) Load() (Contexts, error) {
 	out := Contexts{SchemaVersion: schemaVersion, Contexts: map[string]Context{}}
+	if s.Config == "" {
+		return out, nil
+	}
 	b, err := os.ReadFile(s.contexts())
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil
@@ -72,7 +80,7 @@ func (s Store) Load() (Contexts, error) {
 		return out, fmt.Errorf("reading contexts: %w", err)
 	}
 	if err := json.Unmarshal(b, &out); err != nil {
-		return out, fmt.Errorf("reading %s: %w", s.contexts(), err)
+		return out, fmt.Errorf("reading %s, which is damaged: %w", s.contexts(), err)
 	}
 	if out.SchemaVersion > schemaVersion {
 		return out, fmt.Errorf("%s is of a newer version of this program", s.contexts())
@@ -86,6 +94,9 @@ func (s Store) Load() (Contexts, error) {
 // Save writes the contexts in one step. Next to them it keeps the certificates
 // of each in a file of its own, for other clients; see [Store.CAFile].
 func (s Store) Save(c Contexts) error {
+	if s.Config == "" {
+		return ErrNoHome
+	}
 	c.SchemaVersion = schemaVersion
 	for name, one := range c.Contexts {
 		if err := CheckName(name); err != nil {
@@ -118,6 +129,14 @@ func (s Store) TokenFile(name string) string { return filepath.Join(s.State, "to
 func (s Store) Token(name string) (secret.Text, error) {
 	if err := CheckName(name); err != nil {
 		return secret.Text{}, err
+	}
+	if s.State == "" {
+		return secret.Text{}, ErrNoToken
+	}
+	if info, err := os.Lstat(filepath.Join(s.State, "tokens")); err == nil {
+		if err := narrow(filepath.Join(s.State, "tokens"), info, 0o700); err != nil {
+			return secret.Text{}, err
+		}
 	}
 	return ReadToken(s.TokenFile(name))
 }
@@ -163,6 +182,9 @@ func (s Store) SaveToken(name string, t secret.Text) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
+	if s.State == "" {
+		return ErrNoHome
+	}
 	if err := write(filepath.Join(s.State, "tokens"), name, []byte(t.Reveal()), 0o700); err != nil {
 		return fmt.Errorf("saving a token: %w", err)
 	}
@@ -173,6 +195,9 @@ func (s Store) SaveToken(name string, t secret.Text) error {
 func (s Store) DropToken(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
+	}
+	if s.State == "" {
+		return nil
 	}
 	if err := os.Remove(s.TokenFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing a token: %w", err)
@@ -189,6 +214,9 @@ func (s Store) Wide() (wide, fixes []string) {
 				wide, fixes = append(wide, err.Error()), append(fixes, fmt.Sprintf("chmod %o %s", allowed, path))
 			}
 		}
+	}
+	if s.State == "" || s.Config == "" {
+		return nil, nil
 	}
 	check(filepath.Join(s.State, "tokens"), 0o700)
 	if entries, err := os.ReadDir(filepath.Join(s.State, "tokens")); err == nil {

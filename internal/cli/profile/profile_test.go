@@ -94,6 +94,35 @@ func TestWideDirectoryIsRefused(t *testing.T) {
 	if entries, err := os.ReadDir(filepath.Join(state, "tokens")); err != nil || len(entries) != 0 {
 		t.Errorf("the directory holds %v, %v; want nothing", entries, err)
 	}
+	if err := os.WriteFile(filepath.Join(state, "tokens", "local"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Token("local"); err == nil {
+		t.Errorf("Token() in a directory that others can change = %v, want a refusal", got)
+	}
+}
+
+func TestWithoutDirectories(t *testing.T) {
+	t.Parallel()
+	var s Store
+	if all, err := s.Load(); err != nil || len(all.Contexts) != 0 {
+		t.Errorf("Load() = %v, %v; want no contexts", all, err)
+	}
+	if _, err := s.Token("local"); !errors.Is(err, ErrNoToken) {
+		t.Errorf("Token() = %v, want ErrNoToken", err)
+	}
+	if err := s.Save(Contexts{}); !errors.Is(err, ErrNoHome) {
+		t.Errorf("Save() = %v, want ErrNoHome", err)
+	}
+	if err := s.SaveToken("local", secret.New("x")); !errors.Is(err, ErrNoHome) {
+		t.Errorf("SaveToken() = %v, want ErrNoHome", err)
+	}
+	if err := s.DropToken("local"); err != nil {
+		t.Errorf("DropToken() = %v, want nothing", err)
+	}
+	if wide, _ := s.Wide(); len(wide) != 0 {
+		t.Errorf("Wide() = %v, want nothing", wide)
+	}
 }
 
 func TestLinksAndNamesDoNotLeadElsewhere(t *testing.T) {
