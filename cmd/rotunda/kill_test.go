@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,5 +249,59 @@ func up(t *testing.T, dir string, after time.Duration) {
 	_ = cmd.Wait()         // it was killed
 	if !strings.Contains(said, `"address":"https://127.0.0.1:`) {
 		t.Fatalf("up after it was killed says %q; want that it answers", said)
+	}
+}
+
+// Of two that start at once on one directory one serves, and the other says
+// where; neither of them fails.
+func TestTwoAreStartedAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	type ready struct {
+		Address string `json:"address"`
+		Running bool   `json:"running"`
+		PID     int    `json:"pid"`
+		Problem string `json:"problem"`
+	}
+	var said [2]ready
+	var nodes [2]*exec.Cmd
+	var all sync.WaitGroup
+	for i := range nodes {
+		cmd := exec.Command("rotunda", "up", "--ready-line", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"))
+		cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "XDG_") }), "HOME="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill() }) // it may have ended
+		nodes[i] = cmd
+		all.Go(func() {
+			line, _ := bufio.NewReader(out).ReadString('\n')
+			if err := json.Unmarshal([]byte(line), &said[i]); err != nil {
+				said[i].Problem = line + err.Error()
+			}
+		})
+	}
+	all.Wait()
+	if said[0].Running {
+		said[0], said[1], nodes[0], nodes[1] = said[1], said[0], nodes[1], nodes[0]
+	}
+	if said[0].Problem+said[1].Problem != "" || said[0].Running || !said[1].Running {
+		t.Fatalf("two at once say %+v; want one that serves and one that says so", said)
+	}
+	if said[0].Address != said[1].Address || said[1].PID != nodes[0].Process.Pid {
+		t.Errorf("the second says %+v; want process %d at %s", said[1], nodes[0].Process.Pid, said[0].Address)
+	}
+	if err := nodes[1].Wait(); err != nil {
+		t.Errorf("the second ends with %v; want success", err)
+	}
+	if err := nodes[0].Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodes[0].Wait(); err != nil {
+		t.Errorf("the first ends with %v; want success", err)
 	}
 }

@@ -156,7 +156,7 @@ func (a *app) examineServer(ctx context.Context, t target) []Finding {
 	case !s.Initialized:
 		add("seal", Bad, "rotunda operator init", "the server has no store yet")
 	case s.Sealed:
-		add("seal", Bad, "rotunda operator unseal", "the server is sealed")
+		add("seal", Bad, strings.Join(a.reopen(t.context.Data, s), "; "), "the server is sealed")
 	default:
 		add("seal", Good, "", "unsealed, by %s", first(s.Type, "an unknown seal"))
 	}

@@ -8,14 +8,13 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"rotunda.dev/rotunda/internal/cli/api"
 	"rotunda.dev/rotunda/internal/cli/profile"
 	"rotunda.dev/rotunda/internal/cli/show"
-	"rotunda.dev/rotunda/internal/secret"
 )
 
 // explain returns why err came about, where that is not plain from it, and the
@@ -51,10 +50,20 @@ func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, nex
 	case e.Status == 503 && strings.Contains(text, "initialized"), e.Status == 501:
 		return "the server has no store yet", []string{"rotunda operator init"}
 	case e.Status == 503 && strings.Contains(text, "sealed"):
-		if a.uninitialized(ctx) {
+		s, ok := a.sealStatus(ctx) // sealed is what it says of itself either way
+		switch {
+		case ok && !s.Initialized:
 			return "the server has no store yet", []string{"rotunda operator init"}
+		case ok && s.OpensItself:
+			return "it was sealed while it ran; it opens itself when it starts", a.reopen(a.dataOf(), s)
 		}
 		return "the server has no key to its store until enough of its keepers give theirs", []string{"rotunda operator unseal"}
+	case e.Status == 400 && strings.Contains(text, "has no shares of its key"):
+		if s, ok := a.sealStatus(ctx); ok && s.OpensItself {
+			next = a.reopen(a.dataOf(), s)
+			return "", slices.DeleteFunc(next, func(n string) bool { return strings.HasPrefix(n, "rotunda operator unseal") })
+		}
+		return "the configuration names no seal that the store was made with", []string{"rotunda server --config FILE --check"}
 	case e.Status == 503:
 		return "the server cannot answer at the moment", []string{"rotunda status"}
 	case e.Status == 403:
@@ -76,24 +85,6 @@ func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, nex
 		return "too many requests came at once", nil
 	}
 	return "", nil
-}
-
-// uninitialized asks the server whether it has a store. Sealed is what it says
-// of itself either way.
-func (a *app) uninitialized(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	cl, err := a.client()
-	if err != nil {
-		return false
-	}
-	none := secret.Text{}
-	resp, err := cl.Do(ctx, api.Request{Method: "GET", Path: "sys/seal-status", Token: &none, NoWrap: true, NoRetry: true})
-	if err != nil {
-		return false
-	}
-	done, ok := show.Field(resp.Body, "initialized")
-	return ok && done.Kind() == 'f'
 }
 
 // capability is what a policy has to allow for a request with this method.

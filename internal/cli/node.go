@@ -60,10 +60,14 @@ in as its owner. The next time, the node that is there is started again.`,
 			if err != nil {
 				return err
 			}
-			if detach {
-				return a.detach(cmd.Context(), dir, listen, logFile)
+			asked := ""
+			if cmd.Flags().Changed("listen") {
+				asked = listen
 			}
-			err = a.up(cmd.Context(), dir, config, listen, logFile, ready)
+			if detach {
+				return a.detach(cmd.Context(), dir, listen, asked, logFile)
+			}
+			err = a.up(cmd.Context(), dir, config, listen, asked, logFile, ready)
 			if err != nil && ready {
 				return a.tell(cmd.Context(), err)
 			}
@@ -87,9 +91,12 @@ type readyLine struct {
 	Created bool     `json:"created"`
 	Done    []string `json:"done"`
 	Problem string   `json:"problem,omitempty"` // why the node did not start, as it would stand on a screen
+	Code    int      `json:"code,omitempty"`    // the exit code that goes with Problem
+	Running bool     `json:"running,omitempty"` // it was there before
+	PID     int      `json:"pid,omitempty"`     // of a node that was there before
 }
 
-func (a *app) up(ctx context.Context, data, config, listen, logFile string, ready bool) error {
+func (a *app) up(ctx context.Context, data, config, listen, asked, logFile string, ready bool) error {
 	store := a.env.profiles()
 	all, err := store.Load()
 	if err != nil {
@@ -101,14 +108,14 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 		return err
 	}
 	defer log.Close() // nothing more is written
-	pidFile := filepath.Join(a.env.stateDir(), "nodes", name+".pid")
+	pidFile := a.pidFile(name)
 	ours := false // another process may have written it
 	defer func() {
 		if ours {
 			_ = os.Remove(pidFile) // what is left there only misleads
 		}
 	}()
-	err = a.Server.Up(ctx, UpConfig{
+	running, err := a.runUp(ctx, UpConfig{
 		Data: data, Config: config, Listen: listen, Owner: a.tokenFor(name), Log: log,
 		Ready: func(n Node) error {
 			if err := a.keepNode(store, name, data, n); err != nil {
@@ -118,22 +125,33 @@ func (a *app) up(ctx context.Context, data, config, listen, logFile string, read
 				return err
 			}
 			ours = true
-			if ready {
-				b, err := json.Marshal(readyLine{Name: name, Address: n.Address, Created: n.Created, Done: n.Done})
-				if err != nil {
-					return fmt.Errorf("encoding: %w", err)
-				}
-				_, err = fmt.Fprintf(a.Stdout, "%s\n", b)
-				return err
-			}
-			a.greet(readyLine{Name: name, Address: n.Address, Created: n.Created, Done: n.Done}, path, 0)
-			return nil
+			return a.isUp(readyLine{Name: name, Address: n.Address, Created: n.Created, Done: n.Done}, path, asked, ready)
 		},
-	})
+	}, name)
 	if err != nil {
 		return err
 	}
+	if running.Running {
+		return a.isUp(running, path, asked, ready)
+	}
 	a.note("Stopped; the data is kept.")
+	return nil
+}
+
+// isUp says that the node answers: to the person, or as a line to the command
+// that started this one.
+func (a *app) isUp(r readyLine, log, asked string, ready bool) error {
+	if !ready {
+		a.greet(r, log, asked, r.PID)
+		return nil
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encoding: %w", err)
+	}
+	if _, err = fmt.Fprintf(a.Stdout, "%s\n", b); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
 	return nil
 }
 
@@ -145,7 +163,7 @@ func (a *app) tell(ctx context.Context, err error) error {
 	a.Stderr = &text
 	code := a.exit(ctx, err)
 	a.Stderr = errs
-	b, err := json.Marshal(readyLine{Problem: text.String()})
+	b, err := json.Marshal(readyLine{Problem: text.String(), Code: code})
 	if err != nil {
 		return fmt.Errorf("encoding: %w", err)
 	}
@@ -226,8 +244,9 @@ func (a *app) openLog(name, path string) (*os.File, string, error) {
 	return f, path, nil
 }
 
-// greet says what was done and what can be done next.
-func (a *app) greet(r readyLine, log string, pid int) {
+// greet says what was done and what can be done next. asked is the address that
+// the person asked for, if any.
+func (a *app) greet(r readyLine, log, asked string, pid int) {
 	tick := "✓"
 	if strings.ToUpper(a.env["LC_ALL"]) == "C" || a.env["TERM"] == "dumb" {
 		tick = "*"
@@ -237,6 +256,10 @@ func (a *app) greet(r readyLine, log string, pid int) {
 	}
 	a.note("  %s Listening at %s", tick, r.Address)
 	a.note("  %s You are signed in as the owner (context %s)", tick, r.Name)
+	if r.Running && elsewhere(r.Address, asked) {
+		a.note("")
+		a.note("  It goes on listening there and not at %s: stop it first, and start it again.", asked)
+	}
 	a.note("")
 	if r.Created {
 		a.note("  Store a secret:      rotunda set DB_PASSWORD")
@@ -246,16 +269,17 @@ func (a *app) greet(r readyLine, log string, pid int) {
 	a.note("  Run with secrets:    rotunda run -- COMMAND")
 	a.note("  Use other clients:   eval \"$(rotunda env)\"")
 	a.note("  Look for problems:   rotunda doctor")
-	if pid != 0 {
+	switch {
+	case pid != 0:
 		a.note("  Stop the node:       kill %d", pid)
-	} else {
+	case !r.Running:
 		a.note("  Stop the node:       Ctrl-C")
 	}
 	a.note("  Log:                 %s", log)
 }
 
 // detach starts `up` again in the background and waits until it answers.
-func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
+func (a *app) detach(ctx context.Context, data, listen, asked, logFile string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
@@ -298,13 +322,16 @@ func (a *app) detach(ctx context.Context, data, listen, logFile string) error {
 				return advise(errors.New("the node ended before it answered"), "less "+show.Shell(path))
 			}
 			a.say("%s", r.Problem)
-			return silent(1)
+			return silent(max(r.Code, 1))
 		}
 		pid := node.Process.Pid
+		if r.Running {
+			pid = r.PID
+		}
 		if err := node.Process.Release(); err != nil {
 			return fmt.Errorf("letting go of the node: %w", err)
 		}
-		a.greet(r, path, pid)
+		a.greet(r, path, asked, pid)
 		format, err := a.format()
 		if err != nil || format == "table" {
 			return err

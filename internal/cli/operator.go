@@ -29,6 +29,7 @@ type sealStatus struct {
 	StorageType string `json:"storage_type"`
 	ClusterName string `json:"cluster_name"`
 	ClusterID   string `json:"cluster_id"`
+	OpensItself bool   `json:"recovery_seal"` // when it starts, by a seal that needs no people
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -103,7 +104,9 @@ func (a *app) printStatus(ctx context.Context, cl *api.Client, body []byte, exit
 		case !s.Initialized:
 			a.note("  next: rotunda operator init")
 		case s.Sealed:
-			a.note("  next: rotunda operator unseal")
+			for _, n := range a.reopen(a.dataOf(), s) {
+				a.note("  next: %s", n)
+			}
 		}
 		return nil
 	}})
@@ -117,8 +120,25 @@ func (a *app) operatorCommand() *cobra.Command {
 	status := a.statusCommand()
 	seal := &cobra.Command{
 		Use: "seal", Short: "Seal the server: nothing is answered until it is unsealed", Args: atMost(0),
+		Long: `Seal the server: it forgets every key, and nothing is answered until it is unsealed.
+
+Where people hold shares of its key, enough of them unseal it (rotunda operator
+unseal). A server that opens itself by a key file or another seal does so when it
+starts, and not while it runs: sealing is for emergencies, and who reaches the server
+over the network must not undo it. Restart it on its machine; or unseal it with its
+recovery shares, if it has any.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.send(cmd, api.Request{Method: "PUT", Path: "sys/seal", NoRetry: true}, "Success! The server is sealed.")
+			if err := a.send(cmd, api.Request{Method: "PUT", Path: "sys/seal", NoRetry: true}, "Success! The server is sealed."); err != nil {
+				return err
+			}
+			if data := a.dataOf(); data != "" {
+				for _, n := range a.reopen(data, sealStatus{OpensItself: true}) {
+					a.note("  next: %s", n)
+				}
+			} else {
+				a.note("  next: rotunda status   (says what opens it)")
+			}
+			return nil
 		},
 	}
 	keyStatus := &cobra.Command{
@@ -298,6 +318,11 @@ func (a *app) operatorUnseal() *cobra.Command {
 		if reset {
 			body.set("reset", true)
 		} else {
+			if len(args) == 0 { // somebody is to be asked
+				if s, ok := a.sealStatus(cmd.Context()); ok && s.Sealed && s.OpensItself {
+					a.note("This server opens itself when it starts (seal %s). While it runs, only recovery shares open it.", show.Clean(s.Type))
+				}
+			}
 			key, err := a.secretArgument(args, "key share")
 			if err != nil {
 				return err

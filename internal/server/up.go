@@ -28,7 +28,6 @@ import (
 	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/seal/keyfile"
 	"rotunda.dev/rotunda/internal/secret"
-	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/token"
 )
 
@@ -75,7 +74,7 @@ func lockHome(data string) (unlock func() error, err error) {
 		return nil, fmt.Errorf("locking %s: %w", data, err)
 	}
 	if !locked {
-		return nil, fmt.Errorf("a node runs on %s already, or is just being started: %w", data, storage.ErrInUse)
+		return nil, fmt.Errorf("a node runs on %s already, or is just being started: %w", data, cli.ErrRunning)
 	}
 	return lock.Unlock, nil
 }
