@@ -84,7 +84,7 @@ It speaks the Vault API, so it is also a client for any server that does, and
 takes Vault's commands and flags: rotunda kv get -mount=secret app.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		Version:       version().Version,
 	}

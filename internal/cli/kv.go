@@ -23,16 +23,28 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
 		Use:   use,
 		Short: short,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", c.CommandPath()+" "+show.Clean(args[0])), c.CommandPath()}
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args:  noCommand,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(commands...)
 	return c
+}
+
+// noCommand refuses arguments of a command that only holds others, and says
+// which of them may be meant.
+func noCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if c.SuggestionsMinimumDistance <= 0 {
+		c.SuggestionsMinimumDistance = 2
+	}
+	err := fmt.Errorf("there is no command %q", c.CommandPath()+" "+show.Clean(args[0]))
+	next := []string{}
+	for _, s := range c.SuggestionsFor(args[0]) {
+		next = append(next, c.CommandPath()+" "+s)
+	}
+	return failure{err: err, code: 1, next: append(next, c.CommandPath()+" --help")}
 }
 
 func (a *app) kvCommand() *cobra.Command {
@@ -58,6 +70,8 @@ func (a *app) kvRun(mount *string, do func(cmd *cobra.Command, c *api.Client, m 
 
 func (a *app) kvFlag(c *cobra.Command, mount *string) *cobra.Command {
 	c.Flags().StringVar(mount, "mount", "", "the mount; without, PATH begins with it")
+	_ = c.RegisterFlagCompletionFunc("mount", a.completeMounts) // the flag is the one defined above
+	c.ValidArgsFunction = a.completeKV(mount)
 	return c
 }
 

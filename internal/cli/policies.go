@@ -78,6 +78,9 @@ func (a *app) policyCommand() *cobra.Command {
 			return a.send(cmd, api.Request{Method: "DELETE", Path: "sys/policies/acl/" + args[0]}, "Success! Deleted policy: "+args[0])
 		},
 	}
+	for _, c := range []*cobra.Command{read, write, remove} {
+		c.ValidArgsFunction = a.completePolicies
+	}
 	format := &cobra.Command{
 		Use: "fmt FILE", Short: "Lay out the text of a policy in a file", Args: exactly(1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {

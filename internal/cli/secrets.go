@@ -23,6 +23,7 @@ func sortBy[T any, K cmp.Ordered](s []T, key func(T) K) {
 // mountFlagOf gives c the flag of the short commands.
 func (a *app) mountFlagOf(c *cobra.Command) *cobra.Command {
 	c.Flags().StringVarP(&a.mount, "mount", "m", "", "the mount to use instead of secret")
+	_ = c.RegisterFlagCompletionFunc("mount", a.completeMounts) // the flag is the one defined above
 	return c
 }
 
