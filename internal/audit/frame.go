@@ -111,7 +111,10 @@ type Damage struct {
 
 // Error says what is damaged and where.
 func (d *Damage) Error() string {
-	return fmt.Sprintf("audit: journal is damaged: %s at offset %d: %s", d.Segment, d.Offset, d.What)
+	if d.Seq == 0 {
+		return fmt.Sprintf("%v: %s at offset %d: %s", ErrCorrupt, d.Segment, d.Offset, d.What)
+	}
+	return fmt.Sprintf("%v: %s at offset %d, record %d: %s", ErrCorrupt, d.Segment, d.Offset, d.Seq, d.What)
 }
 
 // Unwrap returns [ErrCorrupt].

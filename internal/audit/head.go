@@ -112,7 +112,7 @@ func (h *headFile) check(segs []segment, journal [16]byte, last position) error 
 	d := &Damage{Segment: h.stream.headName(), Seq: h.first}
 	switch {
 	case len(segs) == 0:
-		d.What = "all segments are missing"
+		d.What = fmt.Sprintf("all segments are missing: records %d to %d", h.first, h.last)
 	case h.journal != journal:
 		d.What = "the head is of another journal"
 	case segs[0].first > h.first:

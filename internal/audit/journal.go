@@ -48,6 +48,7 @@ type Journal struct {
 	main   *tape
 	sealed *tape
 	outbox *outbox
+	anchor *anchorage
 	lastID atomic.Int64 // time of the last row of the outbox
 
 	keys    atomic.Pointer[keys] // nil while locked
@@ -105,6 +106,7 @@ func Open(dir string, c Config) (*Journal, error) {
 		disk = d
 	}
 	j := &Journal{c: c, dir: dir, disk: disk, nudged: make(chan struct{}, 1), feeds: map[string]*feed{}}
+	j.anchor = &anchorage{j: j}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	if err := j.open(); err != nil {
 		return nil, errors.Join(err, disk.Close())
@@ -232,7 +234,9 @@ func trimNewline(b []byte) []byte {
 }
 
 // Unlock gives j the audit key and the physical store, whose outbox it moves
-// into the journal first. Intents without an outcome are closed as unknown.
+// into the journal first. Intents without an outcome are closed as unknown. The
+// error wraps [ErrCorrupt] where the journal is not what is known of it in the
+// store and among the node's keys; see [AcceptLoss].
 func (j *Journal) Unlock(key secret.Bytes, store storage.Store) error {
 	j.turning.Lock()
 	defer j.turning.Unlock()
@@ -254,17 +258,27 @@ func (j *Journal) Unlock(key secret.Bytes, store storage.Store) error {
 		k.wipe()
 		return err
 	}
+	ctx, cancel := context.WithTimeout(j.ctx, time.Minute)
+	defer cancel()
+	accepted, alarms, err := j.hold(ctx, k, store)
+	if err != nil {
+		k.wipe()
+		return err
+	}
 	j.main.mu.Lock()
 	j.main.keys = k
 	j.main.mu.Unlock()
-	if err := j.recover(k, store); err != nil {
-		ctx, cancel := context.WithTimeout(j.ctx, patience)
+	j.anchor.open(k, store)
+	if err := j.recover(ctx, k, store, accepted, alarms); err != nil {
+		short, cancel := context.WithTimeout(j.ctx, patience)
 		defer cancel()
-		err = errors.Join(err, j.outbox.stop(ctx))
+		err = errors.Join(err, j.outbox.stop(short))
+		j.anchor.close()
 		j.forget(k)
 		return err
 	}
 	j.saveHead()
+	j.anchor.tend(ctx)
 	j.keys.Store(k)
 	return nil
 }
@@ -285,14 +299,20 @@ func (j *Journal) checkHead(k *keys) error {
 }
 
 // recover brings j's books in order after it was given its key.
-func (j *Journal) recover(k *keys, store storage.Store) error {
-	ctx, cancel := context.WithTimeout(j.ctx, time.Minute)
-	defer cancel()
+func (j *Journal) recover(ctx context.Context, k *keys, store storage.Store, accepted *Loss, alarms []string) error {
+	if accepted != nil {
+		if err := j.begin(ctx, k, store, accepted); err != nil {
+			return err
+		}
+	}
 	if err := j.openIntents(ctx, k); err != nil {
 		return fmt.Errorf("looking for operations without an outcome: %w", err)
 	}
 	if err := j.outbox.start(ctx, k, store); err != nil {
 		return fmt.Errorf("emptying the audit outbox: %w", err)
+	}
+	if err := j.sayAlarms(ctx, alarms); err != nil {
+		return err
 	}
 	j.main.mu.Lock()
 	open := make([]string, 0, len(j.main.open))
@@ -368,6 +388,8 @@ func (j *Journal) lock() {
 		}
 		j.tending.Unlock()
 		j.saveHead()
+		j.anchor.tend(ctx)
+		j.anchor.close()
 	})
 	if n := j.notary.Load(); n != nil { // a disk that does not answer keeps it
 		n.sign.wipe()
@@ -554,6 +576,9 @@ func (j *Journal) maintain() {
 		j.complain("removing old events while sealed", j.expireSealed())
 		if ticked || j.turnedOver() {
 			j.saveHead()
+		}
+		if ticked {
+			j.anchor.tend(j.ctx)
 		}
 	}
 }

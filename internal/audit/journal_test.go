@@ -320,7 +320,7 @@ func TestOutboxAfterACrash(t *testing.T) {
 	mustClose(t, j)
 	for name, disk := range map[string]*audittest.Disk{"none moved": before, "all moved": after} {
 		t.Run(name, func(t *testing.T) {
-			g := g.On(disk)
+			g := g.On(t, disk)
 			g.Store = restored(t, left)
 			j := g.Open(t)
 			var want []string
@@ -398,7 +398,7 @@ func TestIntentsWithoutOutcomeAreClosedAsUnknown(t *testing.T) {
 	crashed := g.Disk.Clone()
 	mustClose(t, j)
 	for range 2 { // and once only
-		g = g.On(crashed)
+		g = g.On(t, crashed)
 		j = g.Open(t)
 		var unknown []string
 		for _, r := range audittest.Records(t, j.Reader()) {
@@ -491,7 +491,7 @@ func TestAFailedSyncIsFinal(t *testing.T) {
 		}
 	}
 	_ = j.Close() // says that the disk failed
-	j = g.On(acked).Open(t)
+	j = g.On(t, acked).Open(t)
 	if got := audittest.Requests(audittest.Records(t, j.Reader())); len(got) != 5 {
 		t.Errorf("records of %v, want 5", got)
 	}
@@ -558,8 +558,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// Power is lost at any moment: what was acknowledged is there, and the journal
-// verifies.
+// Power is lost at any moment: what was acknowledged is there, the journal
+// verifies, and nothing is known elsewhere that it does not have.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -574,6 +574,7 @@ func TestPowerLoss(t *testing.T) {
 		var wg sync.WaitGroup
 		var crashed *audittest.Disk
 		var at map[string]bool
+		var known audittest.Anchors
 		for w := range 16 {
 			wg.Go(func() {
 				for i := range 20 {
@@ -588,7 +589,7 @@ func TestPowerLoss(t *testing.T) {
 						for id := range acked {
 							at[id] = true
 						}
-						crashed = g.Disk.Crash(rng)
+						crashed, known = g.Crash(t, rng)
 					}
 					mu.Unlock()
 				}
@@ -596,7 +597,8 @@ func TestPowerLoss(t *testing.T) {
 		}
 		wg.Wait()
 		mustClose(t, j)
-		g = g.On(crashed)
+		g = g.On(t, crashed)
+		g.SetAnchors(t, known)
 		r := g.Reader(t)
 		if _, err := r.Verify(t.Context(), nil); err != nil {
 			t.Fatalf("round %d: Verify() after a loss of power = %v", round, err)
@@ -644,7 +646,7 @@ func TestTornTail(t *testing.T) {
 					want++
 				}
 			}
-			g := g.On(disk)
+			g := g.On(t, disk)
 			j, err := g.TryOpen()
 			if err != nil {
 				t.Fatalf("Open of a segment %s at %d = %v", how, cutAt, err)
@@ -696,7 +698,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			disk := running.Clone()
 			disk.Change(name, change)
-			_, err := g.On(disk).TryOpen()
+			_, err := g.On(t, disk).TryOpen()
 			d, ok := errors.AsType[*audit.Damage](err)
 			if !ok || d.Segment != name || !errors.Is(err, audit.ErrCorrupt) {
 				t.Errorf("Open = %v, want damage of %s", err, name)
@@ -706,21 +708,21 @@ func TestOpenRefusesDamage(t *testing.T) {
 	t.Run("records that the head knows", func(t *testing.T) {
 		disk := g.Disk.Clone() // closed: its head is of the end
 		disk.Change(name, func(b []byte) []byte { return b[:ends[3]] })
-		if _, err := g.On(disk).TryOpen(); !errors.Is(err, audit.ErrCorrupt) {
+		if _, err := g.On(t, disk).TryOpen(); !errors.Is(err, audit.ErrCorrupt) {
 			t.Errorf("Open = %v, want ErrCorrupt", err)
 		}
 	})
 	t.Run("the only segment", func(t *testing.T) {
 		disk := g.Disk.Clone()
 		disk.Change(name, func([]byte) []byte { return nil })
-		if _, err := g.On(disk).TryOpen(); !errors.Is(err, audit.ErrCorrupt) {
+		if _, err := g.On(t, disk).TryOpen(); !errors.Is(err, audit.ErrCorrupt) {
 			t.Errorf("Open = %v, want ErrCorrupt", err)
 		}
 	})
 	t.Run("a newer version", func(t *testing.T) {
 		disk := running.Clone()
 		disk.Change(name, func(b []byte) []byte { b[7] = 2; return b })
-		if _, err := g.On(disk).TryOpen(); !errors.Is(err, audit.ErrNewer) {
+		if _, err := g.On(t, disk).TryOpen(); !errors.Is(err, audit.ErrNewer) {
 			t.Errorf("Open = %v, want ErrNewer", err)
 		}
 	})
@@ -876,7 +878,7 @@ func TestRetention(t *testing.T) {
 				break
 			}
 		}
-		if _, err := g.On(disk).Reader(t).Verify(t.Context(), nil); !errors.Is(err, audit.ErrCorrupt) {
+		if _, err := g.On(t, disk).Reader(t).Verify(t.Context(), nil); !errors.Is(err, audit.ErrCorrupt) {
 			t.Errorf("Verify() without the first segment = %v, want ErrCorrupt", err)
 		}
 		g.Config.KeepBytes, g.Config.KeepAge = 0, time.Hour
@@ -1168,7 +1170,7 @@ func TestAFailedWriteIsTakenBack(t *testing.T) {
 	crashed := g.Disk.Clone()
 	mustClose(t, j)
 	wantVerified(t, g.Reader(t))
-	j = g.On(crashed).Open(t)
+	j = g.On(t, crashed).Open(t)
 	if got := audittest.Requests(audittest.Records(t, j.Reader())); !slices.Equal(got, want) {
 		t.Errorf("records after a restart of %v, want %v", got, want)
 	}

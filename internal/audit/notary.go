@@ -127,10 +127,7 @@ func (n *notary) start(head uint64) error {
 		}
 	}
 	if n.latest.Size > head {
-		return &Damage{
-			Segment: checkpointName, Seq: head + 1,
-			What: fmt.Sprintf("records %d to %d, which a checkpoint has, are missing", head+1, n.latest.Size),
-		}
+		return missingSigned(head, n.latest.Size)
 	}
 	n.anchor = n.latest.Size
 	return nil

@@ -33,9 +33,9 @@ const (
 	maxOutbox   = 8192                   // rows that are not moved; beyond, writes are refused
 	moveAfter   = 10 * time.Millisecond  // after the first of them has ended
 	dropAfter   = 100 * time.Millisecond // after the first of them is durable
-	dropAtOnce  = storage.MaxWrites
-	sweepAfter  = time.Minute      // rows of transactions whose end nobody heard of
-	sweepOlder  = 30 * time.Second // than any transaction lives
+	dropAtOnce  = storage.MaxWrites - 1  // the anchor is written with them
+	sweepAfter  = time.Minute            // rows of transactions whose end nobody heard of
+	sweepOlder  = 30 * time.Second       // than any transaction lives
 )
 
 type outbox struct {
@@ -258,15 +258,18 @@ func (o *outbox) drop(ctx context.Context, all bool) error {
 		if len(rows) == 0 || !all && len(rows) < dropAtOnce {
 			return nil
 		}
-		err := o.store.Update(ctx, storage.Locks{Own: []string{o.scope}}, func(tx storage.Tx) error {
+		var anchor Anchor
+		err := o.store.Update(ctx, storage.Locks{Own: []string{o.scope, anchorScope}}, func(tx storage.Tx) (err error) {
 			for _, row := range rows {
 				tx.Delete(storage.Key{Scope: o.scope, Row: row})
 			}
-			return nil
+			anchor, err = o.j.anchor.put(tx, o.keys, 0)
+			return err
 		})
 		if err != nil {
 			return fmt.Errorf("deleting %d rows: %w", len(rows), err)
 		}
+		o.j.anchor.kept(anchor)
 		o.mu.Lock()
 		for _, row := range rows {
 			delete(o.known, row)

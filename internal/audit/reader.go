@@ -160,11 +160,11 @@ func (r *Reader) reached(e *extent, i int, b []byte, off int64, last, began uint
 	final := i == len(e.segments)-1
 	switch {
 	case len(b) < headerLen:
-	case e.live && !final, e.live && final && last == e.head.seq:
+	case e.live && final && last == e.head.seq:
 		if len(rest) == 0 {
 			return nil
 		}
-	case e.live:
+	case e.live && final:
 	case zero(rest), final && torn(rest, off) && !laterBatch(rest, last, began):
 		return nil
 	}

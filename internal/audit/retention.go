@@ -29,7 +29,7 @@ func (j *Journal) expire(ctx context.Context) error {
 	if k == nil {
 		return nil
 	}
-	return j.remove(j.main, k, n)
+	return j.remove(ctx, j.main, k, n)
 }
 
 // expired returns how many of the oldest segments are not kept: whole ones
@@ -67,12 +67,17 @@ func (j *Journal) expireSealed() error {
 	if n == 0 {
 		return nil
 	}
-	return j.remove(j.sealed, j.sealed.keys, n)
+	return j.remove(j.ctx, j.sealed, j.sealed.keys, n)
 }
 
 // remove removes the n oldest segments of t.
-func (j *Journal) remove(t *tape, k *keys, n int) error {
+func (j *Journal) remove(ctx context.Context, t *tape, k *keys, n int) error {
 	s := t.status()
+	if t == j.main { // before the head: whoever opens the journal removes what that does not keep
+		if err := j.anchor.advance(ctx, s.segments[n].first); err != nil {
+			return err
+		}
+	}
 	j.saving.Lock()
 	err := t.writeHead(k, s, s.segments[n].first)
 	j.saving.Unlock()

@@ -374,11 +374,11 @@ func TestProofs(t *testing.T) {
 			}
 		}
 		d.Change("tree-roots", func(b []byte) []byte { b[70] ^= 1; return b })
-		check(t, g.On(d).Reader(t), 500)
+		check(t, g.On(t, d).Reader(t), 500)
 		if rep := mustVerify(t, d, audit.Trust{Key: key}); rep.Signed.Stale == 0 {
 			t.Errorf("VerifySigned() = %+v, want stale tiles", rep)
 		}
-		j := certified(t, g.On(d))
+		j := certified(t, g.On(t, d))
 		check(t, j.Reader(), 3)
 		checkpoint(t, j, last(t, j))
 		mustClose(t, j)
@@ -480,8 +480,9 @@ func TestEveryTamperingIsFound(t *testing.T) {
 	kept := []byte(checkpoint(t, j, last(t, j)).Note)
 	mustClose(t, j)
 	other := newRig(t) // the journal of another, under the same keys
+	keys := other.Config.KeysDir
 	other.Config = g.Config
-	other.Config.Disk = other.Disk
+	other.Config.Disk, other.Config.KeysDir = other.Disk, keys
 	jo := certified(t, other)
 	appendMany(t, jo, 0, 300)
 	mustClose(t, jo)
@@ -613,7 +614,7 @@ func TestATreeContradictionIsSaid(t *testing.T) {
 		b := g.Disk.Content(name)
 		old.Change(name, func([]byte) []byte { return b })
 	}
-	short := g.On(old).Open(t)
+	short := g.On(t, old).Open(t)
 	if err := short.Certify(seed(1), cluster); !errors.Is(err, audit.ErrCorrupt) {
 		t.Errorf("Certify of a journal that is shorter than its checkpoint = %v, want ErrCorrupt", err)
 	}
@@ -671,7 +672,7 @@ func TestDamagedCheckpointsAreSaid(t *testing.T) {
 	} {
 		d := g.Disk.Clone()
 		tc.damage(d)
-		j := certified(t, g.On(d))
+		j := certified(t, g.On(t, d))
 		checkpoint(t, j, last(t, j))
 		said := false
 		for _, r := range audittest.Records(t, j.Reader()) {
@@ -734,7 +735,7 @@ func TestRetentionKeepsTheTree(t *testing.T) {
 		for _, name := range withPrefix(t, d, "tree-0")[1:] {
 			d.Change(name, func([]byte) []byte { return nil })
 		}
-		j = certified(t, g.On(d))
+		j = certified(t, g.On(t, d))
 		checkpoint(t, j, last(t, j))
 		mustClose(t, j)
 		if rep := mustVerify(t, d, audit.Trust{Key: key}); rep.Signed.Stale != 0 || rep.Signed.Records != rep.Last {
@@ -750,14 +751,19 @@ func TestRetentionKeepsTheTree(t *testing.T) {
 }
 
 // steps is a disk that calls before and after everything that changes a file
-// of the tree or of checkpoints.
+// of the tree or of checkpoints, or any file.
 type steps struct {
 	*audittest.Disk
 	hook func()
+	all  bool
 }
 
 func (d *steps) watched(name string) bool {
-	return strings.HasPrefix(name, "tree-") || strings.HasPrefix(name, "checkpoint")
+	return d.all || strings.HasPrefix(name, "tree-") || strings.HasPrefix(name, "checkpoint")
+}
+
+func (d *steps) Rename(from, to string) error {
+	return d.around(to, func() error { return d.Disk.Rename(from, to) })
 }
 
 func (d *steps) around(name string, do func() error) error {
@@ -816,8 +822,9 @@ func TestCrashAtEveryStepOfTheTree(t *testing.T) {
 	d := &steps{Disk: g.Disk}
 	g.Config.Disk = d
 	type crash struct {
-		disk *audittest.Disk
-		kept []byte
+		disk  *audittest.Disk
+		kept  []byte
+		known audittest.Anchors
 	}
 	var (
 		mu      sync.Mutex
@@ -828,7 +835,8 @@ func TestCrashAtEveryStepOfTheTree(t *testing.T) {
 	d.hook = func() {
 		mu.Lock()
 		defer mu.Unlock()
-		crashes = append(crashes, crash{g.Disk.Crash(rng), kept})
+		disk, known := g.Crash(t, rng)
+		crashes = append(crashes, crash{disk, kept, known})
 	}
 	j := certified(t, g)
 	key := keyOf(t, j)
@@ -849,7 +857,8 @@ func TestCrashAtEveryStepOfTheTree(t *testing.T) {
 	}
 	for i := 0; i < len(crashes); i += step {
 		c := crashes[i]
-		after := g.On(c.disk)
+		after := g.On(t, c.disk)
+		after.SetAnchors(t, c.known)
 		j, err := after.TryOpen()
 		if err != nil {
 			t.Errorf("crash %d: opening the journal: %v", i, err)

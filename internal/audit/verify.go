@@ -181,13 +181,15 @@ func (p *position) verify(f *frame, b []byte) (leaf [32]byte, err error) {
 	return leaf, nil
 }
 
+const headMissing = "the head is missing"
+
 // verifyHead holds the records, which end at last, against what the head says.
 func (r *Reader) verifyHead(e *extent, last position) error {
 	h, err := readHead(r.disk, r.stream)
 	if err != nil {
 		return err
 	}
-	missing := &Damage{Segment: r.stream.headName(), Seq: last.seq + 1, What: "the head is missing"}
+	missing := &Damage{Segment: r.stream.headName(), Seq: last.seq + 1, What: headMissing}
 	switch {
 	case h == nil && r.stream == records && last.seq > 0:
 		return missing

@@ -1,8 +1,15 @@
 package audittest
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,11 +62,77 @@ func (g *Rig) TryOpen() (*audit.Journal, error) {
 	return j, nil
 }
 
-// On returns the rig with another disk.
-func (g *Rig) On(d *Disk) *Rig {
+// On returns the rig with another disk, of whose journal nothing is known
+// elsewhere any more: see [Rig.Anchors].
+func (g *Rig) On(t testing.TB, d *Disk) *Rig {
+	t.Helper()
 	other := *g
 	other.Disk, other.Config.Disk = d, d
+	other.SetAnchors(t, Anchors{})
 	return &other
+}
+
+// Anchors are what is known of a journal outside of its disk, at one moment.
+type Anchors struct{ Store, Keys []byte } // nil where nothing is
+
+const anchorFile = "audit-anchor"
+
+var anchorKey = storage.Key{Scope: "\x02anchor", Row: "journal"}
+
+// Anchors returns what is known of the rig's journal.
+func (g *Rig) Anchors(t testing.TB) (a Anchors) {
+	t.Helper()
+	err := g.Store.View(t.Context(), func(r storage.Reader) (err error) {
+		a.Store, err = r.Get(anchorKey)
+		return err
+	})
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		t.Fatal(err)
+	}
+	a.Keys, err = os.ReadFile(filepath.Join(g.Config.KeysDir, anchorFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Crash returns the disk as a loss of power leaves it, and what is known of it
+// elsewhere at that moment.
+func (g *Rig) Crash(t testing.TB, r *rand.Rand) (*Disk, Anchors) {
+	t.Helper()
+	for known := g.Anchors(t); ; {
+		d := g.Disk.Crash(r)
+		now := g.Anchors(t)
+		if bytes.Equal(now.Store, known.Store) && bytes.Equal(now.Keys, known.Keys) {
+			return d, known
+		}
+		known = now
+	}
+}
+
+// SetAnchors makes a all that is known of the rig's journal.
+func (g *Rig) SetAnchors(t testing.TB, a Anchors) {
+	t.Helper()
+	err := g.Store.Update(t.Context(), storage.Locks{Own: []string{anchorKey.Scope}}, func(tx storage.Tx) error {
+		if a.Store == nil {
+			tx.Delete(anchorKey)
+			return nil
+		}
+		tx.Put(anchorKey, slices.Clone(a.Store))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(g.Config.KeysDir, anchorFile)
+	if a.Keys == nil {
+		err = os.RemoveAll(name)
+	} else {
+		err = os.WriteFile(name, a.Keys, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Reader returns a reader of what is on the disk, as of a stopped node.
