@@ -356,7 +356,7 @@ func (o *outbox) inJournal(ctx context.Context, items []storage.Item) (map[strin
 	there := map[string]bool{}
 	errEnough := errors.New("enough")
 	older := 0
-	err := o.j.reader(o.keys).backward(ctx, 0, func(r *Record) error {
+	err := o.j.reader(o.keys).backward(ctx, func(r *Record) error {
 		if row, ok := wanted[r.ID]; ok {
 			there[row] = true
 			if len(there) == len(wanted) {

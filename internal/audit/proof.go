@@ -185,13 +185,13 @@ func (r *Reader) Find(ctx context.Context, id string) (uint64, error) {
 	seq := uint64(0)
 	found := errors.New("found")
 	m := &matcher{needles: [][]byte{quote([]byte(`"id":`), id)}}
-	err = r.forward(ctx, 0, made, time.Time{}, m, func(rec *Record) error {
+	err = r.forward(ctx, &pass{begin: made, m: m, fn: func(rec *Record) error {
 		if rec.ID != id {
 			return nil
 		}
 		seq = rec.Seq
 		return found
-	})
+	}})
 	switch {
 	case errors.Is(err, found):
 		return seq, nil

@@ -182,92 +182,289 @@ func (r *Reader) reached(e *extent, i int, b []byte, off int64, last, began uint
 func (r *Reader) Records(ctx context.Context, from uint64) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		stop := errors.New("stop")
-		err := r.forward(ctx, from, time.Time{}, time.Time{}, nil, func(rec *Record) error {
+		err := r.forward(ctx, &pass{from: from, fn: func(rec *Record) error {
 			if !yield(rec, nil) {
 				return stop
 			}
 			return nil
-		})
+		}})
 		if err != nil && !errors.Is(err, stop) {
 			yield(nil, err)
 		}
 	}
 }
 
-func (r *Reader) forward(ctx context.Context, from uint64, begin, end time.Time, m *matcher, fn func(*Record) error) error {
-	e, err := r.extent(ctx)
+// pass is one walk over the records of a journal.
+type pass struct {
+	from, before uint64    // sequences: only those from here on, and before there; 0 for no bound
+	begin, end   time.Time // only segments that can have records of this time
+	m            *matcher
+	fn           func(*Record) error
+
+	// Damaged decides whether the walk goes on behind damage; nil ends it there.
+	damaged func(*Damage) error
+}
+
+// hurt says that there is damage; the walk goes on where it returns nil.
+func (p *pass) hurt(d *Damage) error {
+	if p.damaged == nil {
+		return d
+	}
+	return p.damaged(d)
+}
+
+// survive turns damage into nil where the walk goes on behind it.
+func (p *pass) survive(err error) error {
+	if d, ok := errors.AsType[*Damage](err); ok {
+		return p.hurt(d)
+	}
+	return err
+}
+
+func (r *Reader) forward(ctx context.Context, p *pass) error {
+	e, err := r.look(ctx, p)
 	if err != nil {
 		return err
 	}
 	var buf, plain []byte
+	next := uint64(0) // sequence behind the segment before; 0 where that was left out
 	for i := range e.segments {
 		seg := &e.segments[i]
-		if i+1 < len(e.segments) && e.segments[i+1].first <= from || !e.spans(i, begin, end) {
+		if i+1 < len(e.segments) && e.segments[i+1].first <= p.from || !e.spans(i, p.begin, p.end) {
+			next = 0
 			continue
 		}
 		if buf, err = r.read(seg, buf); err != nil {
 			if r.removed(seg, err) {
+				next = 0
 				continue
 			}
 			return err
 		}
-		off, last, began := int64(headerLen), seg.first-1, seg.first
-		for at, f := range r.frames(buf) {
-			last, began, off = f.seq(), f.seq()-uint64(f.place), at+int64(f.size())
-			if last < from {
+		if next > 0 && seg.first != next {
+			if err := p.hurt(r.gap(seg, 0, next, seg.first)); err != nil {
+				return err
+			}
+		}
+		next = seg.first
+		for s := range r.scan(&e, i, buf) {
+			if s.damage != nil {
+				if err := p.hurt(s.damage); err != nil {
+					return err
+				}
+				next = s.next
+				continue
+			}
+			next = s.frame.seq() + 1
+			if s.frame.seq() < p.from {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if plain, err = r.deliver(&e, i, at, f, plain, m, fn); err != nil {
+			plain, err = r.deliver(&e, i, s.off, s.frame, plain, p)
+			if err = p.survive(err); err != nil {
 				return err
 			}
-		}
-		if err := r.reached(&e, i, buf, off, last, began); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-// backward calls fn with the records before the sequence before, newest
-// first; 0 stands for all.
-func (r *Reader) backward(ctx context.Context, before uint64, fn func(*Record) error) error {
-	return r.backwardMatching(ctx, before, time.Time{}, time.Time{}, nil, fn)
+// look returns what there is to walk over: of a stopped node that is damaged,
+// segments whose headers cannot be read as well, where p goes on behind damage.
+func (r *Reader) look(ctx context.Context, p *pass) (extent, error) {
+	e, err := r.extent(ctx)
+	if err == nil || p.damaged == nil || r.tape != nil || !errors.Is(err, ErrCorrupt) {
+		return e, err
+	}
+	return r.salvage(p)
 }
 
-func (r *Reader) backwardMatching(ctx context.Context, before uint64, begin, end time.Time, m *matcher, fn func(*Record) error) error {
-	e, err := r.extent(ctx)
+// salvage is extent for a journal some of whose headers are damaged. What they
+// say is taken from the names of their files and from the others.
+func (r *Reader) salvage(p *pass) (extent, error) {
+	names, err := r.disk.Names()
+	if err != nil {
+		return extent{}, fmt.Errorf("listing segments: %w", err)
+	}
+	var e extent
+	if h, err := readHead(r.disk, r.stream); err == nil && h != nil {
+		e.journal = h.journal
+	}
+	var zero [16]byte
+	for _, name := range names {
+		first, ok := r.stream.parseName(name)
+		if !ok {
+			continue
+		}
+		seg, h, err := readHeader(r.disk, name)
+		switch {
+		case err == nil && h.first == first && h.stream == r.stream && (e.journal == zero || h.journal == e.journal):
+			e.journal = h.journal
+		case err != nil && !errors.Is(err, ErrCorrupt):
+			return e, err
+		default:
+			d := &Damage{Segment: name, Seq: first, What: "the segment is of another journal, or has another one's name"}
+			if err != nil {
+				d.What = errHeader.Error()
+			}
+			if err := p.hurt(d); err != nil {
+				return e, err
+			}
+			if err == nil {
+				continue
+			}
+			if seg, err = r.nameless(name, first); err != nil {
+				return e, err
+			}
+		}
+		e.segments = append(e.segments, seg)
+	}
+	return e, nil
+}
+
+// nameless is a segment of which only the name is known.
+func (r *Reader) nameless(name string, first uint64) (segment, error) {
+	v, err := r.disk.View(name)
+	if err != nil {
+		return segment{}, fmt.Errorf("opening %s: %w", name, err)
+	}
+	size, err := v.Size()
+	if err = errors.Join(err, v.Close()); err != nil {
+		return segment{}, fmt.Errorf("reading %s: %w", name, err)
+	}
+	seg := segment{first: first, end: size}
+	if r.keys != nil {
+		seg.key = r.keys.id
+	}
+	return seg, nil
+}
+
+func (r *Reader) gap(seg *segment, off int64, from, to uint64) *Damage {
+	return &Damage{Segment: r.stream.name(seg.first), Offset: off, Seq: from, What: missing(from, to-1)}
+}
+
+func missing(first, last uint64) string {
+	if first >= last {
+		return fmt.Sprintf("record %d is missing", first)
+	}
+	return fmt.Sprintf("records %d to %d are missing", first, last)
+}
+
+// step is a frame of a segment or damage to it.
+type step struct {
+	off    int64
+	frame  frame
+	damage *Damage
+	next   uint64 // behind damage: the sequence that may follow; 0 for any
+}
+
+// scan yields all whole frames of segment i, which is b, and what is damaged
+// between and behind them: behind damage it goes on with the next whole frame.
+func (r *Reader) scan(e *extent, i int, b []byte) iter.Seq[step] {
+	return func(yield func(step) bool) {
+		seg := &e.segments[i]
+		off, last, began := int64(headerLen), seg.first-1, seg.first
+		for {
+			f, err := parseFrame(b[min(off, int64(len(b))):])
+			if err == nil {
+				if seq := f.seq(); seq != last+1 {
+					d := &Damage{Segment: r.stream.name(seg.first), Offset: off, Seq: last + 1, What: fmt.Sprintf("the record has sequence %d, not %d", seq, last+1)}
+					if !yield(step{off: off, damage: d, next: max(last, seq) + 1}) {
+						return
+					}
+				}
+				if f.seq() > last {
+					last, began = f.seq(), f.seq()-uint64(f.place)
+					if !yield(step{off: off, frame: f}) {
+						return
+					}
+				}
+				off += int64(f.size())
+				continue
+			}
+			err = r.reached(e, i, b, off, last, began)
+			if err == nil {
+				return
+			}
+			d, _ := errors.AsType[*Damage](err)
+			at, following := resync(b, off, last)
+			if i+1 < len(e.segments) && following == 0 {
+				following = e.segments[i+1].first
+			}
+			if following > last+2 {
+				d.What += fmt.Sprintf("; records %d to %d cannot be read", last+1, following-1)
+			}
+			if !yield(step{off: off, damage: d, next: following}) || at < 0 {
+				return
+			}
+			off, last = at, following-1
+		}
+	}
+}
+
+// resync returns the offset and the sequence of the first whole frame of b
+// behind off with a sequence beyond last; -1 and 0 where there is none.
+func resync(b []byte, off int64, last uint64) (int64, uint64) {
+	for at := off + 1; at < int64(len(b)); at++ {
+		n := bytes.IndexByte(b[at:], frameBegin)
+		if n < 0 {
+			break
+		}
+		at += int64(n)
+		if f, err := parseFrame(b[at:]); err == nil && f.seq() > last {
+			return at, f.seq()
+		}
+	}
+	return -1, 0
+}
+
+// backward calls fn with all records, newest first.
+func (r *Reader) backward(ctx context.Context, fn func(*Record) error) error {
+	return r.backwardPass(ctx, &pass{fn: fn})
+}
+
+func (r *Reader) backwardPass(ctx context.Context, p *pass) error {
+	e, err := r.look(ctx, p)
 	if err != nil {
 		return err
 	}
 	var buf, plain []byte
-	var offsets []int64
+	var o offsets
+	next := uint64(0) // sequence of the first record of the segment behind; 0 where that was left out
 	for i := len(e.segments) - 1; i >= 0; i-- {
 		seg := &e.segments[i]
-		if before > 0 && seg.first >= before || !e.spans(i, begin, end) {
+		if p.before > 0 && seg.first >= p.before || !e.spans(i, p.begin, p.end) {
+			next = 0
 			continue
 		}
 		if buf, err = r.read(seg, buf); err != nil {
 			return err
 		}
-		offsets, err = r.offsets(&e, i, buf, offsets[:0])
-		if err != nil {
+		if err = r.offsets(&e, i, buf, &o, p); err != nil {
 			return err
 		}
-		if before > 0 && before-seg.first < uint64(len(offsets)) {
-			offsets = offsets[:before-seg.first]
+		if next > o.last+1 {
+			if err := p.hurt(r.gap(&e.segments[i+1], 0, o.last+1, next)); err != nil {
+				return err
+			}
 		}
-		for _, at := range slices.Backward(offsets) {
+		next = seg.first
+		for n, at := range slices.Backward(o.at) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			f, err := parseFrame(buf[at:])
-			if err != nil {
-				return &Damage{Segment: r.stream.name(seg.first), Offset: at, What: err.Error()}
+			if want := seg.first + uint64(n); !o.seen && err == nil && f.seq() != want { //nolint:gosec // it counts up from 0
+				err = fmt.Errorf("the record has sequence %d, not %d", f.seq(), want)
 			}
-			if plain, err = r.deliver(&e, i, at, f, plain, m, fn); err != nil {
+			if err != nil {
+				err = &Damage{Segment: r.stream.name(seg.first), Offset: at, Seq: seg.first + uint64(n), What: err.Error()} //nolint:gosec // likewise
+			} else if p.before == 0 || f.seq() < p.before {
+				plain, err = r.deliver(&e, i, at, f, plain, p)
+			}
+			if err = p.survive(err); err != nil {
 				return err
 			}
 		}
@@ -275,29 +472,59 @@ func (r *Reader) backwardMatching(ctx context.Context, before uint64, begin, end
 	return nil
 }
 
-// offsets appends those of the frames of segment i, which is b. Where a look
-// at their lengths leads to the end that is known, it takes that for enough:
-// a frame is checked when it is delivered.
-func (r *Reader) offsets(e *extent, i int, b []byte, dst []int64) ([]int64, error) {
+// offsets are those of the frames of a segment.
+type offsets struct {
+	at   []int64
+	last uint64 // sequence of the last frame
+	seen bool   // the frames themselves were looked at, and not only their lengths
+}
+
+// offsets finds the frames of segment i, which is b. Where a look at their
+// lengths leads to the end and the last sequence that are known, it takes that
+// for enough, and leaves out those from the sequence p.before on.
+func (r *Reader) offsets(e *extent, i int, b []byte, o *offsets, p *pass) error {
+	first := e.segments[i].first
+	*o = offsets{at: o.at[:0], last: first - 1}
+	if e.live && o.leap(b, first) {
+		if p.before > first && p.before-first < uint64(len(o.at)) {
+			o.at = o.at[:p.before-first]
+		}
+		return nil
+	}
+	*o = offsets{at: o.at[:0], last: first - 1, seen: true}
+	for s := range r.scan(e, i, b) {
+		if s.damage == nil {
+			o.at, o.last = append(o.at, s.off), s.frame.seq()
+			continue
+		}
+		if s.next > 0 {
+			o.last = s.next - 1
+		}
+		if err := p.hurt(s.damage); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leap finds frames by their lengths, and reports whether that led to the end
+// of b with as many as the last one's sequence says.
+func (o *offsets) leap(b []byte, first uint64) bool {
 	at := int64(headerLen)
 	for at < int64(len(b)) {
-		n, err := frameLen(b[at:])
+		size, err := frameLen(b[at:])
 		if err != nil {
-			break
+			return false
 		}
-		dst = append(dst, at)
-		at += int64(n)
+		o.at = append(o.at, at)
+		at += int64(size)
 	}
-	if e.live && at == int64(len(b)) {
-		return dst, nil
+	if at != int64(len(b)) || len(o.at) == 0 {
+		return at == int64(len(b))
 	}
-	dst = dst[:0]
-	off, last, began := int64(headerLen), e.segments[i].first-1, e.segments[i].first
-	for at, f := range r.frames(b) {
-		last, began, off = f.seq(), f.seq()-uint64(f.place), at+int64(f.size())
-		dst = append(dst, at)
-	}
-	return dst, r.reached(e, i, b, off, last, began)
+	f, err := parseFrame(b[o.at[len(o.at)-1]:])
+	o.last = first + uint64(len(o.at)) - 1
+	return err == nil && f.seq() == o.last
 }
 
 // slack is how far a record's time may be from the order of records.
@@ -308,13 +535,17 @@ func (e *extent) spans(i int, begin, end time.Time) bool {
 	if !end.IsZero() && e.segments[i].begun.After(end.Add(slack)) {
 		return false
 	}
-	return begin.IsZero() || i+1 == len(e.segments) || !e.segments[i+1].begun.Before(begin.Add(-slack))
+	if begin.IsZero() || i+1 == len(e.segments) {
+		return true
+	}
+	next := e.segments[i+1].begun
+	return next.IsZero() || !next.Before(begin.Add(-slack)) // zero is not known
 }
 
-// deliver opens a frame and calls fn with its record if m matches it.
-func (r *Reader) deliver(e *extent, i int, at int64, f frame, plain []byte, m *matcher, fn func(*Record) error) ([]byte, error) {
+// deliver opens a frame and calls p.fn with its record if p is for it.
+func (r *Reader) deliver(e *extent, i int, at int64, f frame, plain []byte, p *pass) ([]byte, error) {
 	plain, err := r.open(e, i, at, f, plain)
-	if err != nil || !m.may(plain) {
+	if err != nil || !p.m.may(plain) {
 		return plain, err
 	}
 	rec := &Record{}
@@ -322,10 +553,10 @@ func (r *Reader) deliver(e *extent, i int, at int64, f frame, plain []byte, m *m
 		return plain, &Damage{Segment: r.stream.name(e.segments[i].first), Offset: at, Seq: f.seq(), What: err.Error()}
 	}
 	rec.Seq = f.seq()
-	if !m.matches(rec) {
+	if !p.m.matches(rec) {
 		return plain, nil
 	}
-	return plain, fn(rec)
+	return plain, p.fn(rec)
 }
 
 func (r *Reader) open(e *extent, i int, at int64, f frame, plain []byte) ([]byte, error) {
@@ -361,8 +592,48 @@ type Filter struct {
 // HashText is [Hasher.Hash] of a secret: what a [Filter] looks for it by.
 func (h *Hasher) HashText(t secret.Text) string { return h.Hash(t.Reveal()) }
 
+// Damages is what is damaged of a journal that was searched, in the order in
+// which it was met.
+type Damages []*Damage
+
+// mostDamages are how many are told one by one.
+const mostDamages = 32
+
+// Error says what is damaged and where.
+func (d Damages) Error() string {
+	var b strings.Builder
+	for i, one := range d {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(one.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns each [Damage].
+func (d Damages) Unwrap() []error {
+	errs := make([]error, len(d))
+	for i, one := range d {
+		errs[i] = one
+	}
+	return errs
+}
+
+// add is what a pass calls that goes on behind damage.
+func (d *Damages) add(one *Damage) error {
+	switch {
+	case len(*d) < mostDamages:
+		*d = append(*d, one)
+	case len(*d) == mostDamages:
+		*d = append(*d, &Damage{Segment: one.Segment, Offset: one.Offset, Seq: one.Seq, What: "there is more damage than is told"})
+	}
+	return nil
+}
+
 // Search calls fn with the records that f asks for, newest first unless f says
-// otherwise.
+// otherwise. Where the journal is damaged, it goes on with the next record that
+// is whole; the error is [Damages] then, and wraps [ErrCorrupt].
 func (r *Reader) Search(ctx context.Context, f Filter, fn func(*Record) error) error {
 	stop := errors.New("stop")
 	found := 0
@@ -376,14 +647,21 @@ func (r *Reader) Search(ctx context.Context, f Filter, fn func(*Record) error) e
 		}
 		return nil
 	}
+	var damages Damages
+	p := &pass{begin: f.From, end: f.To, m: m, fn: each, damaged: damages.add}
 	var err error
 	if f.OldestFirst {
-		err = r.forward(ctx, f.After+1, f.From, f.To, m, each)
+		p.from = f.After + 1
+		err = r.forward(ctx, p)
 	} else {
-		err = r.backwardMatching(ctx, f.After, f.From, f.To, m, each)
+		p.before = f.After
+		err = r.backwardPass(ctx, p)
 	}
 	if errors.Is(err, stop) {
-		return nil
+		err = nil
+	}
+	if err == nil && len(damages) > 0 {
+		return damages
 	}
 	return err
 }
@@ -558,9 +836,12 @@ func (r *Reader) Stored(ctx context.Context, seq uint64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range r.frames(b) {
-			if f.seq() == seq {
-				return bytes.Clone(f.stored), nil
+		for s := range r.scan(&e, i, b) {
+			switch {
+			case s.damage != nil && (s.next == 0 || s.next > seq):
+				return nil, s.damage
+			case s.damage == nil && s.frame.seq() == seq:
+				return bytes.Clone(s.frame.stored), nil
 			}
 		}
 		break
@@ -600,8 +881,12 @@ func (r *Reader) Leaves(ctx context.Context, from uint64) iter.Seq2[[32]byte, er
 			if err != nil {
 				break
 			}
-			for _, f := range r.frames(b) {
-				if f.seq() >= from && !yield(LeafHash(f.stored), nil) {
+			for s := range r.scan(&e, i, b) {
+				if s.damage != nil {
+					yield([32]byte{}, s.damage)
+					return
+				}
+				if s.frame.seq() >= from && !yield(LeafHash(s.frame.stored), nil) {
 					return
 				}
 			}
