@@ -58,14 +58,19 @@ type Anchor struct {
 	First, Last uint64   // sequences of the first record that is kept and of the last
 	Chain       [32]byte // after the last
 
-	key [8]byte // id of the audit key
-	mac [32]byte
+	key    [8]byte // id of the audit key
+	mac    [32]byte
+	behind bool // records may have been removed from the beginning since it was written
 }
 
 // String says which records the journal had.
 func (a *Anchor) String() string {
 	return fmt.Sprintf("records %d to %d of journal %x", a.First, a.Last, a.Journal)
 }
+
+// Same reports whether a and b are of journals of one store: both were written
+// under one audit key.
+func (a *Anchor) Same(b *Anchor) bool { return a.key == b.key }
 
 func (a *Anchor) body() []byte {
 	b := append(make([]byte, 0, anchorLen), anchorMagic...)
@@ -156,6 +161,7 @@ func PinnedAnchor(keysDir string) (*Anchor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
+	a.behind = true // retention waits for the store alone
 	return a, nil
 }
 
@@ -379,10 +385,10 @@ func (j *Journal) hold(ctx context.Context, k *keys, store storage.Store) (*Loss
 			return nil, nil, err
 		}
 	}
-	if err := rd.compare(ctx, stored, true); err != nil {
+	if err := rd.Compare(ctx, stored); err != nil {
 		return nil, nil, err
 	}
-	if err := rd.compare(ctx, pinned, false); err != nil {
+	if err := rd.Compare(ctx, pinned); err != nil {
 		return nil, nil, err
 	}
 	h, err := readHead(j.disk, records)
@@ -410,11 +416,7 @@ func (j *Journal) settled(ctx context.Context, rd *Reader, l *Loss, stored *Anch
 
 // Compare holds the journal against what is known of it elsewhere. The error is
 // a [Damage] that says which records are missing, or are not those that there were.
-func (r *Reader) Compare(ctx context.Context, a *Anchor) error { return r.compare(ctx, a, true) }
-
-// compare is Compare. Whole says that the anchor was written before records
-// were removed from the beginning.
-func (r *Reader) compare(ctx context.Context, a *Anchor, whole bool) error {
+func (r *Reader) Compare(ctx context.Context, a *Anchor) error {
 	if a == nil || a.Last == 0 || r.stream != records {
 		return nil
 	}
@@ -431,9 +433,9 @@ func (r *Reader) compare(ctx context.Context, a *Anchor, whole bool) error {
 		d.Segment = records.name(e.segments[0].first)
 		d.What = fmt.Sprintf("this is journal %x; %s, which were durable, are missing", e.journal, a)
 		return d
-	case whole && e.segments[0].first > a.First:
+	case !a.behind && e.segments[0].first > a.First:
 		d.Segment = records.name(e.segments[0].first)
-		d.What = fmt.Sprintf("records %d to %d are missing, which were kept", a.First, e.segments[0].first-1)
+		d.What = missing(a.First, e.segments[0].first-1) + ", though nobody removed what is too old"
 		return d
 	}
 	return r.reaches(&e, a)
@@ -466,7 +468,7 @@ func (r *Reader) reaches(e *extent, a *Anchor) error {
 		d.Offset, d.Seq, d.What = at, a.Last, fmt.Sprintf("record %d is not the one that was durable", a.Last)
 		return d
 	}
-	d.Seq, d.What = last+1, fmt.Sprintf("records %d to %d are missing, which were durable", last+1, a.Last)
+	d.Seq, d.What = last+1, missing(last+1, a.Last)+", durable before"
 	if rest := b[min(int64(len(b)), d.Offset):]; !zero(rest) && !torn(rest, d.Offset) {
 		if _, err := parseFrame(rest); err != nil {
 			d.What = err.Error()

@@ -589,7 +589,7 @@ func TestPowerLoss(t *testing.T) {
 						for id := range acked {
 							at[id] = true
 						}
-						crashed, known = g.Crash(t, rng)
+						crashed, known = g.Crash(t, func() *audittest.Disk { return g.Disk.Crash(rng) })
 					}
 					mu.Unlock()
 				}

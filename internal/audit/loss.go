@@ -185,7 +185,7 @@ func AcceptLoss(ctx context.Context, dir, keysDir string, stored *Anchor, t Trus
 	if err != nil && !errors.Is(err, errAnchor) {
 		return nil, err
 	}
-	if pinned != nil && stored != nil && pinned.key != stored.key {
+	if pinned != nil && stored != nil && !pinned.Same(stored) {
 		pinned = nil
 	}
 	main, sealed := &Reader{disk: d, stream: records}, &Reader{disk: d, stream: events}
@@ -221,10 +221,10 @@ func AcceptLoss(ctx context.Context, dir, keysDir string, stored *Anchor, t Trus
 
 // lost returns what is missing or wrong in a stream; nil where nothing is.
 func (r *Reader) lost(ctx context.Context, stored, pinned *Anchor, t Trust) error {
-	if err := r.compare(ctx, stored, true); err != nil { // it says most about what is missing
+	if err := r.Compare(ctx, stored); err != nil { // it says most about what is missing
 		return err
 	}
-	if err := r.compare(ctx, pinned, false); err != nil {
+	if err := r.Compare(ctx, pinned); err != nil {
 		return err
 	}
 	rep, err := r.VerifySigned(ctx, t, nil)

@@ -835,7 +835,7 @@ func TestCrashAtEveryStepOfTheTree(t *testing.T) {
 	d.hook = func() {
 		mu.Lock()
 		defer mu.Unlock()
-		disk, known := g.Crash(t, rng)
+		disk, known := g.Crash(t, func() *audittest.Disk { return g.Disk.Crash(rng) })
 		crashes = append(crashes, crash{disk, kept, known})
 	}
 	j := certified(t, g)

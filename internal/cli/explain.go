@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/cli/api"
 	"rotunda.dev/rotunda/internal/cli/profile"
 	"rotunda.dev/rotunda/internal/cli/show"
@@ -37,6 +38,9 @@ func (a *app) explain(ctx context.Context, err error) (why string, next []string
 	}
 	if errors.Is(err, profile.ErrNoHome) {
 		return "", []string{"set HOME, or XDG_CONFIG_HOME and XDG_STATE_HOME", "set VAULT_ADDR and VAULT_TOKEN, which need nothing saved"}
+	}
+	if errors.Is(err, audit.ErrCorrupt) {
+		return "the audit journal is not what was recorded, and nothing of it is left out silently", auditRemedies
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return "another program listens there", []string{"rotunda up --listen 127.0.0.1:0   (takes a port that is free)"}

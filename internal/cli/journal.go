@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/cli/api"
 	"rotunda.dev/rotunda/internal/cli/show"
 	"rotunda.dev/rotunda/internal/secret"
@@ -29,12 +30,12 @@ func duration(s string) (time.Duration, error) {
 func (a *app) auditCommand() *cobra.Command {
 	return group("audit", "Who did what: tail, search, verify, prove, and where it is sent",
 		a.auditRead("tail"), a.auditRead("search"), a.auditVerify(), a.auditKey(), a.auditCheckpoint(), a.auditProve(), a.auditConsistency(),
-		a.auditCheckProof(), a.auditList(), a.auditEnable(), a.auditDisable())
+		a.auditCheckProof(), a.auditAcceptLoss(), a.auditList(), a.auditEnable(), a.auditDisable())
 }
 
 // auditFlags are what audit tail and audit search take.
 type auditFlags struct {
-	data, config, since, until        string
+	data, config, dir, since, until   string
 	actor, op, path, outcome, request string
 	last                              int
 	follow, value                     bool
@@ -43,6 +44,7 @@ type auditFlags struct {
 func (f *auditFlags) define(c *cobra.Command, verb string) {
 	fl := c.Flags()
 	f.place(c)
+	fl.StringVar(&f.dir, "audit-dir", "", "with --data or --config: read this `directory` in place of the node's own, such as one that was put aside")
 	fl.StringVar(&f.since, "since", "", "only what is not older: a time, or how long ago (2h, 7d)")
 	fl.StringVar(&f.until, "until", "", "only what is not younger")
 	fl.StringVar(&f.actor, "actor", "", "only what was done by this display name, entity or accessor")
@@ -70,7 +72,7 @@ func (f *auditFlags) place(c *cobra.Command) {
 func (f *auditFlags) offline() bool { return f.data != "" || f.config != "" }
 
 func (a *app) auditQuery(f auditFlags) (AuditQuery, error) {
-	q := AuditQuery{Actor: f.actor, Op: f.op, Path: f.path, Outcome: f.outcome, Request: f.request, Last: f.last, File: f.config}
+	q := AuditQuery{Actor: f.actor, Op: f.op, Path: f.path, Outcome: f.outcome, Request: f.request, Last: f.last, File: f.config, Dir: f.dir}
 	var err error
 	if q.Since, err = a.since(f.since); err != nil {
 		return q, err
@@ -92,6 +94,8 @@ func (a *app) auditRead(verb string) *cobra.Command {
 		Long: map[string]string{"tail": "Print the newest records of the audit journal", "search": "Find records of the audit journal"}[verb] + `.
 
 With --data it is the journal of a node that is stopped, read with its key file.
+Where the journal is damaged, all that is whole is printed, then what is not, and
+the exit code is 2.
 Values are never in it: where a record has text, it is an HMAC of it.`,
 		Example: map[string]string{
 			"tail":   "  rotunda audit tail --follow",
@@ -121,10 +125,13 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 			if f.follow {
 				return usageError{errors.New("--follow needs a running server"), cmd.CommandPath()}
 			}
-			if err := a.Server.AuditSearch(ctx, q, out.add); err != nil {
+			if err := a.Server.AuditSearch(ctx, q, out.add); out.hurt(err) != nil {
 				return err
 			}
 			return out.end()
+		}
+		if f.dir != "" {
+			return usageError{errors.New("--audit-dir needs --data or --config: the node whose key opens the records"), cmd.CommandPath()}
 		}
 		cl, err := a.client()
 		if err != nil {
@@ -135,7 +142,7 @@ Values are never in it: where a record has text, it is an HMAC of it.`,
 				return err
 			}
 		}
-		if err := a.searchOnline(ctx, cl, q, out.add); err != nil {
+		if err := a.searchOnline(ctx, cl, q, out); err != nil {
 			return err
 		}
 		if f.follow {
@@ -170,26 +177,26 @@ func (a *app) searched(cmd *cobra.Command) (secret.Text, error) {
 
 // searchOnline asks the server for records, page by page. With q.Last it is the
 // newest so many; they are emitted oldest first all the same.
-func (a *app) searchOnline(ctx context.Context, c *api.Client, q AuditQuery, emit func(jsontext.Value) error) error {
+func (a *app) searchOnline(ctx context.Context, c *api.Client, q AuditQuery, out *records) error {
 	if q.Last > 0 {
 		var found []jsontext.Value
-		err := a.pages(ctx, c, q, false, func(r jsontext.Value) error {
+		err := a.pages(ctx, c, q, false, out, func(r jsontext.Value) error {
 			found = append(found, r)
 			return nil
 		})
 		for _, r := range slices.Backward(found) {
 			if err == nil {
-				err = emit(r)
+				err = out.add(r)
 			}
 		}
 		return err
 	}
-	return a.pages(ctx, c, q, true, emit)
+	return a.pages(ctx, c, q, true, out, out.add)
 }
 
 // pages asks for records in one order until there are no more, or q.Last of
 // them.
-func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirst bool, emit func(jsontext.Value) error) error {
+func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirst bool, out *records, emit func(jsontext.Value) error) error {
 	const page = 500
 	after, left := q.After, q.Last
 	for {
@@ -198,10 +205,11 @@ func (a *app) pages(ctx context.Context, c *api.Client, q AuditQuery, oldestFirs
 			limit = min(page, left)
 		}
 		v := searchFor(q, oldestFirst, after, limit)
-		records, last, err := a.page(ctx, c, v)
+		records, last, damage, err := a.page(ctx, c, v)
 		if err != nil {
 			return err
 		}
+		out.damaged(damage)
 		n := 0
 		for _, r := range records {
 			if !q.matches(r) {
@@ -258,19 +266,33 @@ func (q AuditQuery) matches(r jsontext.Value) bool {
 	return show.Text(path) == q.Path
 }
 
-func (a *app) page(ctx context.Context, c *api.Client, v url.Values) ([]jsontext.Value, uint64, error) {
+// damageLine is what is damaged of a journal, as the server says it.
+type damageLine struct {
+	Segment string `json:"segment"`
+	Offset  int64  `json:"offset"`
+	Seq     uint64 `json:"sequence"`
+	What    string `json:"what"`
+}
+
+// String says it for people.
+func (d damageLine) String() string {
+	return fmt.Sprintf("segment %s, byte %d, record %d: %s", d.Segment, d.Offset, d.Seq, d.What)
+}
+
+func (a *app) page(ctx context.Context, c *api.Client, v url.Values) ([]jsontext.Value, uint64, []damageLine, error) {
 	resp, err := c.Do(ctx, api.Request{Method: "GET", Path: "sys/audit-journal/search", Query: v, NoWrap: true})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, nil, err
 	}
 	var data struct {
 		Records []jsontext.Value `json:"records"`
 		Last    uint64           `json:"last"`
+		Damage  []damageLine     `json:"damage"`
 	}
 	if err := json.Unmarshal(resp.Data, &data); err != nil {
-		return nil, 0, fmt.Errorf("reading records: %w", err)
+		return nil, 0, nil, fmt.Errorf("reading records: %w", err)
 	}
-	return data.Records, data.Last, nil
+	return data.Records, data.Last, data.Damage, nil
 }
 
 // follow prints what comes from here on, until it is told to stop. It leaves
@@ -287,12 +309,15 @@ func (a *app) follow(ctx context.Context, c *api.Client, q AuditQuery, out *reco
 		}
 		v := searchFor(q, true, last, 500)
 		v.Set("wait", "20s")
-		found, seen, err := a.page(ctx, c, v)
+		found, seen, damage, err := a.page(ctx, c, v)
 		switch {
 		case errors.Is(err, context.Canceled):
 			return silent(0) // told to stop
 		case err != nil:
 			return err
+		}
+		if out.damaged(damage); len(out.damage) > 0 {
+			return out.end()
 		}
 		for _, r := range found {
 			if q.matches(r) {
@@ -307,7 +332,7 @@ func (a *app) follow(ctx context.Context, c *api.Client, q AuditQuery, out *reco
 
 // newest returns the sequence of the newest record.
 func (a *app) newest(ctx context.Context, c *api.Client) (uint64, error) {
-	_, last, err := a.page(ctx, c, url.Values{"limit": {"1"}})
+	_, last, _, err := a.page(ctx, c, url.Values{"limit": {"1"}})
 	return last, err
 }
 
@@ -319,6 +344,28 @@ type records struct {
 	shown  bool
 	count  int
 	last   uint64 // sequence of the last
+	damage []damageLine
+}
+
+// damaged notes what is damaged where records were looked for.
+func (r *records) damaged(lines []damageLine) {
+	for _, d := range lines {
+		if !slices.Contains(r.damage, d) { // it was met again on another page
+			r.damage = append(r.damage, d)
+		}
+	}
+}
+
+// hurt notes damage of a stopped node's journal. Any other error is returned.
+func (r *records) hurt(err error) error {
+	damages, ok := errors.AsType[audit.Damages](err)
+	if !ok {
+		return err
+	}
+	for _, d := range damages {
+		r.damaged([]damageLine{{d.Segment, d.Offset, d.Seq, d.What}})
+	}
+	return nil
 }
 
 func (a *app) newRecords() (*records, error) {
@@ -406,7 +453,15 @@ func (r *records) end() error {
 	if r.count == 0 {
 		r.a.note("there is no such record")
 	}
-	return r.flush()
+	if err := r.flush(); err != nil || len(r.damage) == 0 {
+		return err
+	}
+	r.a.note("NOT whole: records are missing here, because the journal is damaged:")
+	for _, d := range r.damage {
+		r.a.note("  %s", show.Clean(d.String()))
+	}
+	r.a.noteRemedies()
+	return silent(2)
 }
 
 func (a *app) auditVerify() *cobra.Command {
@@ -473,12 +528,7 @@ elsewhere, and with nothing else.`,
 					Time        string `json:"time"`
 					Stale       int    `json:"stale_tiles"`
 				} `json:"signed"`
-				Damage *struct {
-					Segment string `json:"segment"`
-					Offset  int64  `json:"offset"`
-					Seq     uint64 `json:"sequence"`
-					What    string `json:"what"`
-				} `json:"damage"`
+				Damage *damageLine `json:"damage"`
 			}
 			if err := json.Unmarshal(resp.Data, &data); err != nil {
 				return fmt.Errorf("reading the report: %w", err)
@@ -489,7 +539,7 @@ elsewhere, and with nothing else.`,
 			}
 			report.SignedAt, _ = time.Parse(time.RFC3339Nano, data.Signed.Time) // none of a server that signs nothing
 			if d := data.Damage; d != nil {
-				report.Problems = []string{fmt.Sprintf("segment %s, byte %d, record %d: %s", d.Segment, d.Offset, d.Seq, d.What)}
+				report.Problems = []string{d.String()}
 			}
 		}
 		return a.printReport(report)
@@ -527,9 +577,67 @@ func (a *app) printReport(r AuditReport) error {
 		return err
 	}})
 	if err == nil && len(problems) > 0 {
+		a.noteRemedies()
 		return silent(2)
 	}
 	return err
+}
+
+// auditRemedies are what to do about a journal that is damaged.
+var auditRemedies = []string{
+	"rotunda audit verify --data DIR   (says where; --config FILE for a server by configuration)",
+	"put back a copy of the audit directory that is whole, while the node is stopped",
+	"rotunda audit accept-loss --data DIR   (goes on without what is lost, which is recorded)",
+}
+
+func (a *app) noteRemedies() {
+	for _, next := range auditRemedies {
+		a.note("  next: %s", next)
+	}
+}
+
+func (a *app) auditAcceptLoss() *cobra.Command {
+	var data, config string
+	c := &cobra.Command{
+		Use: "accept-loss", Short: "Let a stopped node go on without what is lost of its audit journal", Args: atMost(0),
+		Long: `Let a node go on whose audit journal is damaged, or ends before what is known of
+it in the store and among the node's keys. Such a node does not start, and nothing
+but this lets it: put back the journal from a copy if there is one.
+
+The journal is put aside as it is, in a directory beside it whose name ends in
+.damaged, and stays readable (rotunda audit search --audit-dir). Another one begins
+with the next start, and its first record says what was lost. The node must be
+stopped; who may write to the directory of its keys may do this.`,
+		Example: "  rotunda audit accept-loss --data /srv/rotunda",
+	}
+	c.Flags().StringVar(&data, "data", "", "`directory` of the node's data (default: $XDG_DATA_HOME/rotunda)")
+	c.Flags().StringVar(&config, "config", "", "`FILE` of the server's configuration, where the node is not one of rotunda up")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if a.Server.AuditAcceptLoss == nil {
+			return errNoServer
+		}
+		n, err := a.stoppedNode(data, config)
+		if err != nil {
+			return err
+		}
+		if err := a.confirm("Go on without the audit records that are lost, and put the rest of the journal aside?"); err != nil {
+			return err
+		}
+		l, err := a.Server.AuditAcceptLoss(cmd.Context(), n)
+		if errors.Is(err, audit.ErrWhole) {
+			return errors.New("the journal is whole: there is no loss to accept")
+		}
+		if err != nil {
+			return err
+		}
+		doc := document().set("at", l.At.Format(time.RFC3339Nano)).set("found", l.Found).set("kept", l.Kept)
+		return a.print(view{doc: doc.json(), people: func(io.Writer) error {
+			a.note("Accepted the loss: %s.", show.Clean(l.Found))
+			a.note("What is left is in %s; the next start records the loss.", show.Clean(l.Kept))
+			return nil
+		}})
+	}
+	return c
 }
 
 func (a *app) auditList() *cobra.Command {

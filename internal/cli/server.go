@@ -32,7 +32,8 @@ type Server struct {
 	AcceptRollback func(ctx context.Context, c AcceptConfig) (Accepted, error)
 
 	// AuditSearch calls emit with each record of a stopped node's journal that
-	// q asks for, oldest first.
+	// q asks for, oldest first. Where the journal is damaged, the error is
+	// Damages of package audit, and all records that are whole were given to emit.
 	AuditSearch func(ctx context.Context, q AuditQuery, emit func(record jsontext.Value) error) error
 
 	// AuditVerify checks the whole journal of a stopped node.
@@ -44,6 +45,10 @@ type Server struct {
 	// AuditProve returns the proof, as JSON, that a stopped node's journal has
 	// the record with the given id or sequence.
 	AuditProve func(ctx context.Context, q AuditQuery, record string) (jsontext.Value, error)
+
+	// AuditAcceptLoss lets a stopped node go on without what is lost of its
+	// journal, which is put aside. The error wraps ErrWhole of package audit where nothing is.
+	AuditAcceptLoss func(ctx context.Context, n StoppedNode) (AuditLoss, error)
 
 	// Doctor looks at a data directory and what belongs to it, running or not.
 	Doctor func(ctx context.Context, data, config string) []Finding
@@ -97,6 +102,7 @@ type AuditQuery struct {
 	Data   string // absolute path of a stopped node's data directory
 	Config string // absolute path of the configuration directory
 	File   string // path of the server's configuration, where Data is not from `up`
+	Dir    string // directory to read in place of the node's own; empty for that
 
 	Since, Until time.Time
 	Actor        string      // display name, entity id, accessor or token hash
@@ -122,6 +128,13 @@ type AuditReport struct {
 	Signed      uint64    // sequence of the last record that one has
 	SignedAt    time.Time // when the last was signed
 	Stale       int       // files of the tree that are missing or damaged; the node makes them anew
+}
+
+// AuditLoss is the loss of records that was accepted.
+type AuditLoss struct {
+	At    time.Time
+	Found string // what is missing or damaged
+	Kept  string // path of the directory of what is left
 }
 
 // Finding is one result of `rotunda doctor`.

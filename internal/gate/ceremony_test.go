@@ -11,6 +11,7 @@ import (
 
 	filippo "filippo.io/age"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/audit/audittest"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/fault"
@@ -50,8 +51,12 @@ func submit(t testing.TB, r *rig, shares []gate.Share) {
 // opens reports whether shares open a store, which is left as it is.
 func opens(t testing.TB, store storage.Store, disk *audittest.Disk, shares []gate.Share) bool {
 	t.Helper()
-	r := newRig(t, store, disk.Clone())
-	defer func() { _ = r.gate.Shut() }()
+	r := copied(t, store, disk)
+	defer func() {
+		if err := errors.Join(r.gate.Shut(), audit.Forget(context.Background(), store)); err != nil {
+			t.Error(err)
+		}
+	}()
 	for _, s := range shares {
 		if err := r.gate.Submit(context.Background(), s.Hex); err != nil && !fault.Is(err, fault.Invalid) {
 			t.Fatal(err)
@@ -107,7 +112,7 @@ func TestMigration(t *testing.T) {
 	if err := r.call(ctx, made.RootToken, "probe/read"); err != nil {
 		t.Errorf("a read = %v", err)
 	}
-	again := newRig(t, r.store, r.disk.Clone())
+	again := copied(t, r.store, r.disk)
 	submit(t, again, shares[1:])
 
 	identity, err := filippo.GenerateX25519Identity()
@@ -136,7 +141,7 @@ func TestMigration(t *testing.T) {
 	if opens(t, r.store, r.disk, shares[:2]) {
 		t.Error("shares open a store whose slot was removed")
 	}
-	last := newRig(t, r.store, r.disk.Clone(), gate.Auto{Kind: age.Kind, Sealer: age.New(age.Config{Recipients: to, IdentityFile: path})})
+	last := copied(t, r.store, r.disk, gate.Auto{Kind: age.Kind, Sealer: age.New(age.Config{Recipients: to, IdentityFile: path})})
 	if err := last.gate.AutoUnseal(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -151,13 +156,13 @@ func TestConfiguredSealGetsASlot(t *testing.T) {
 	made := initialized(t, r, 3, 2)
 	key, other := file(t), file(t)
 	unread := gate.Auto{Kind: age.Kind, Sealer: age.New(age.Config{Recipients: []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}})}
-	with := newRig(t, r.store, r.disk.Clone(), key, unread)
+	with := copied(t, r.store, r.disk, key, unread)
 	submit(t, with, made.Shares[:2])
 	if all, _ := kinds(t, with); !slices.Equal(all, []string{"shamir", "keyfile", "age"}) {
 		t.Errorf("slots %q", all)
 	}
 	for _, auto := range [][]gate.Auto{{key, unread}, {key, other, unread}, {other}} {
-		again := newRig(t, r.store, r.disk.Clone(), auto...)
+		again := copied(t, r.store, r.disk, auto...)
 		if err := again.gate.AutoUnseal(t.Context()); err != nil || again.gate.Sealed() {
 			t.Errorf("AutoUnseal = %v", err)
 		}

@@ -551,6 +551,9 @@ func (g *Gate) open(ctx context.Context, root secret.Bytes, event string, opened
 func (g *Gate) begin(ctx context.Context, b *barrier.Barrier, event *audit.Record) (*session, error) {
 	if err := g.c.Journal.Unlock(b.AuditKey(), g.c.Store); err != nil {
 		b.Close()
+		if errors.Is(err, audit.ErrCorrupt) {
+			err = fault.Wrap(fault.Unavailable, err, "the audit journal is damaged, or records of it are missing: the server's log says which; rotunda audit accept-loss goes on without them")
+		}
 		return nil, fmt.Errorf("unlocking the audit journal: %w", err)
 	}
 	live, err := g.c.Build(ctx, b)

@@ -88,6 +88,15 @@ func newRig(t testing.TB, store storage.Store, disk *audittest.Disk, auto ...gat
 	return r
 }
 
+// copied is newRig with a copy of the journal, of which the store knows nothing.
+func copied(t testing.TB, store storage.Store, disk *audittest.Disk, auto ...gate.Auto) *rig {
+	t.Helper()
+	if err := audit.Forget(context.Background(), store); err != nil {
+		t.Fatal(err)
+	}
+	return newRig(t, store, disk.Clone(), auto...)
+}
+
 func fresh(t testing.TB, auto ...gate.Auto) *rig {
 	t.Helper()
 	return newRig(t, mem.New(mem.Config{}), audittest.NewDisk(), auto...)
@@ -229,7 +238,7 @@ func TestAutoUnseal(t *testing.T) {
 		"another key": {[]gate.Auto{file(t)}, false}, "another, then ours": {[]gate.Auto{file(t), one}, true}, "none": {nil, false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			again := newRig(t, r.store, r.disk.Clone(), c.auto...)
+			again := copied(t, r.store, r.disk, c.auto...)
 			err := again.gate.AutoUnseal(t.Context())
 			if (err == nil) != (c.open || len(c.auto) == 0) {
 				t.Errorf("AutoUnseal = %v", err)
@@ -245,7 +254,7 @@ func TestAutoUnseal(t *testing.T) {
 		})
 	}
 	// People can open it too.
-	again := newRig(t, r.store, r.disk.Clone())
+	again := copied(t, r.store, r.disk)
 	for _, s := range made.Shares[:2] {
 		if err := again.gate.Submit(ctx, s.Hex); err != nil {
 			t.Fatal(err)

@@ -109,6 +109,10 @@ func journalOf(ctx context.Context, h home) cli.Finding {
 	}
 	defer r.Close()
 	report, err := r.Verify(ctx, nil)
+	if known, unknown := nodeOfHome(h, slog.New(slog.DiscardHandler)).known(ctx); unknown == nil { // it is while the node runs
+		known.key.Wipe()
+		err = errors.Join(err, r.Compare(ctx, known.stored), r.Compare(ctx, known.pinned))
+	}
 	if err != nil {
 		return cli.Finding{Check: "audit journal", State: cli.Bad, Detail: err.Error(), Fix: "rotunda audit verify --data " + h.data}
 	}

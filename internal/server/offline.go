@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,7 @@ import (
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/cli"
+	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/conf"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
@@ -27,7 +30,7 @@ import (
 func CLI() cli.Server {
 	return cli.Server{
 		Up: up, Serve: serve, Recover: recoverOwner, AcceptRollback: acceptRollback, AuditSearch: auditSearch, AuditVerify: auditVerify,
-		AuditKey: auditKey, AuditProve: auditProve, Doctor: doctor,
+		AuditKey: auditKey, AuditProve: auditProve, AuditAcceptLoss: acceptLoss, Doctor: doctor,
 		Backups: cli.Backups{Write: writeBackup, Check: checkBackup, Restore: restore, Read: readBackup},
 		More:    []cli.Command{benchCommand},
 	}
@@ -54,9 +57,8 @@ func stopped(data, config, file string) (Config, error) {
 	return nodeOfHome(h, log), nil
 }
 
-// unsealed opens the store of a stopped node with a seal that needs no people,
-// and calls fn.
-func (c Config) unsealed(ctx context.Context, fn func(*barrier.Barrier) error) (err error) {
+// opened opens the store of a stopped node and calls fn.
+func (c Config) opened(fn func(storage.Store) error) (err error) {
 	if _, err := os.Stat(filepath.Join(c.Data, "store")); err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
@@ -68,6 +70,17 @@ func (c Config) unsealed(ctx context.Context, fn func(*barrier.Barrier) error) (
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	return fn(store)
+}
+
+// unsealed opens the store of a stopped node with a seal that needs no people,
+// and calls fn.
+func (c Config) unsealed(ctx context.Context, fn func(*barrier.Barrier) error) error {
+	return c.opened(func(store storage.Store) error { return c.unseal(ctx, store, fn) })
+}
+
+// unseal opens a store with a seal that needs no people, and calls fn.
+func (c Config) unseal(ctx context.Context, store storage.Store, fn func(*barrier.Barrier) error) error {
 	stanzas, err := barrier.Stanzas(ctx, store)
 	if err != nil {
 		return fmt.Errorf("reading the seal slots: %w", err)
@@ -108,7 +121,7 @@ func auditSearch(ctx context.Context, q cli.AuditQuery, emit func(jsontext.Value
 	return c.unsealed(ctx, func(b *barrier.Barrier) (err error) {
 		key := b.AuditKey()
 		defer key.Wipe()
-		r, err := audit.OpenReader(c.auditDir(), key)
+		r, err := audit.OpenReader(cmp.Or(q.Dir, c.auditDir()), key)
 		if err != nil {
 			return fmt.Errorf("opening the audit journal: %w", err)
 		}
@@ -139,10 +152,15 @@ func auditSearch(ctx context.Context, q cli.AuditQuery, emit func(jsontext.Value
 			found = append(found, v)
 			return nil
 		})
-		for i := len(found) - 1; i >= 0 && err == nil; i-- {
-			err = emit(found[i])
+		if err != nil && !errors.Is(err, audit.ErrCorrupt) {
+			return err
 		}
-		return err
+		for _, v := range slices.Backward(found) {
+			if err := emit(v); err != nil {
+				return err
+			}
+		}
+		return err // what is damaged
 	})
 }
 
@@ -153,16 +171,11 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 	if err != nil {
 		return cli.AuditReport{}, err
 	}
-	var key secret.Bytes
-	var trust audit.Trust
-	err = c.unsealed(ctx, func(b *barrier.Barrier) (err error) {
-		key = b.AuditKey()
-		trust.Key, err = c.publicKey(ctx, b)
-		return err
-	})
-	if errors.Is(err, storage.ErrInUse) {
+	known, err := c.known(ctx)
+	if err != nil {
 		return cli.AuditReport{}, err
 	}
+	key, trust := known.key, known.trust
 	defer key.Wipe()
 	r, err := audit.OpenReader(c.auditDir(), key)
 	if err != nil {
@@ -170,10 +183,66 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 	}
 	found, err := r.VerifySigned(ctx, trust, nil)
 	out := cli.ReportOf(found)
+	for _, a := range []*audit.Anchor{known.stored, known.pinned} {
+		if err == nil {
+			err = r.Compare(ctx, a)
+		}
+	}
 	if errors.Is(err, audit.ErrCorrupt) {
 		out.Problems, err = append(out.Problems, err.Error()), nil
 	}
 	return out, errors.Join(err, r.Close())
+}
+
+// knowledge is what is known of a stopped node's journal outside of it.
+type knowledge struct {
+	stored, pinned *audit.Anchor
+	key            secret.Bytes // none where no seal opens without people
+	trust          audit.Trust
+}
+
+// known returns what the store and the node's keys know of the journal.
+func (c Config) known(ctx context.Context) (k knowledge, err error) {
+	err = c.opened(func(store storage.Store) (err error) {
+		if k.stored, err = audit.StoredAnchor(ctx, store); err != nil {
+			return err
+		}
+		sealed := c.unseal(ctx, store, func(b *barrier.Barrier) error {
+			k.key = b.AuditKey()
+			k.trust.Key, _ = c.publicKey(ctx, b) // none of a journal that cannot be read
+			return nil
+		})
+		if sealed != nil {
+			c.Log.LogAttrs(ctx, slog.LevelDebug, "the journal is read without its key", slog.Any("cause", sealed))
+		}
+		return nil
+	})
+	if err != nil {
+		return k, err
+	}
+	k.pinned, err = audit.PinnedAnchor(c.Keys)
+	if k.pinned != nil && k.stored != nil && !k.pinned.Same(k.stored) {
+		k.pinned = nil // of another store
+	}
+	return k, err
+}
+
+// acceptLoss lets a stopped node go on without what is lost of its journal.
+func acceptLoss(ctx context.Context, n cli.StoppedNode) (out cli.AuditLoss, err error) {
+	c, err := stopped(n.Data, n.Config, n.File)
+	if err != nil {
+		return out, err
+	}
+	k, err := c.known(ctx)
+	if err != nil {
+		return out, err
+	}
+	k.key.Wipe()
+	l, err := audit.AcceptLoss(ctx, c.auditDir(), c.Keys, k.stored, k.trust, clock.System{}.Now())
+	if err != nil {
+		return out, err
+	}
+	return cli.AuditLoss{At: l.At, Found: l.Found, Kept: filepath.Join(c.auditDir(), l.Kept)}, nil
 }
 
 // publicKey returns the key that verifies the journal's checkpoints.

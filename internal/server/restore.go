@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/broker"
@@ -153,6 +154,9 @@ func load(ctx context.Context, o *backup.Opened, root secret.Bytes, data string,
 		return fmt.Errorf("opening the restored store: %w", err)
 	}
 	defer b.Close()
+	if err := audit.Forget(ctx, store); err != nil {
+		return err
+	}
 	if err := quarantine(ctx, b); err != nil {
 		return err
 	}
@@ -218,6 +222,11 @@ func restore(ctx context.Context, c cli.RestoreConfig) (out cli.BackupReport, er
 	})
 	if err != nil {
 		return cli.BackupReport{}, err
+	}
+	if c.File != "" { // and not a journal that was there before
+		if err := audit.ForgetPinned(node.Keys); err != nil {
+			return cli.BackupReport{}, err
+		}
 	}
 	if err := nameDir(making, data); err != nil {
 		return cli.BackupReport{}, fmt.Errorf("naming the restored data: %w", err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,12 +95,12 @@ func (g *Rig) Anchors(t testing.TB) (a Anchors) {
 	return a
 }
 
-// Crash returns the disk as a loss of power leaves it, and what is known of it
+// Crash returns what image makes of the disk, and what is known of the journal
 // elsewhere at that moment.
-func (g *Rig) Crash(t testing.TB, r *rand.Rand) (*Disk, Anchors) {
+func (g *Rig) Crash(t testing.TB, image func() *Disk) (*Disk, Anchors) {
 	t.Helper()
 	for known := g.Anchors(t); ; {
-		d := g.Disk.Crash(r)
+		d := image()
 		now := g.Anchors(t)
 		if bytes.Equal(now.Store, known.Store) && bytes.Equal(now.Keys, known.Keys) {
 			return d, known

@@ -186,6 +186,7 @@ type searchIn struct {
 type searchOut struct {
 	Records []jsontext.Value `json:"records" audit:"count"`
 	Last    uint64           `json:"last" doc:"Sequence of the last of them, to go on after."`
+	Damage  []journalDamage  `json:"damage,omitempty" doc:"What is damaged of the journal where the search looked: the records there are not among those found."`
 }
 
 type verifyOut struct {
@@ -469,7 +470,20 @@ func (a auditor) search(ctx context.Context, _ *op.Call, in searchIn) (searchOut
 		return a.follow(ctx, r, f, min(time.Duration(in.Wait), waitMost))
 	}
 	out := searchOut{Records: []jsontext.Value{}}
-	return out, r.Search(ctx, f, out.add)
+	err = out.hurt(r.Search(ctx, f, out.add))
+	return out, err
+}
+
+// hurt tells of damage that a search met. Any other error is returned.
+func (o *searchOut) hurt(err error) error {
+	damages, ok := errors.AsType[audit.Damages](err)
+	if !ok {
+		return err
+	}
+	for _, d := range damages {
+		o.Damage = append(o.Damage, journalDamage{d.Segment, d.Offset, d.Seq, d.What})
+	}
+	return nil
 }
 
 func (o *searchOut) add(r *audit.Record) error {
@@ -510,12 +524,12 @@ func (a auditor) follow(ctx context.Context, r *audit.Reader, f audit.Filter, wa
 		switch {
 		case errors.Is(err, full):
 			return out, nil
-		case err != nil:
+		case out.hurt(err) != nil:
 			return out, err
 		}
 		f.After = max(f.After, seen, out.Last)
 		out.Last = f.After
-		if len(out.Records) > 0 {
+		if len(out.Records) > 0 || len(out.Damage) > 0 {
 			return out, nil
 		}
 		if err := r.Beyond(short, f.After); err != nil {
