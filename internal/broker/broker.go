@@ -327,18 +327,18 @@ func (p *passage) observe(err error) {
 }
 
 // Route returns the operation that verb at path means, for its bounds and for
-// who may call it. It asks no policy.
-func (b *Broker) Route(ctx context.Context, verb op.Verb, path name.Path) (op.Op, error) {
+// who may call it, and the mount's path. It asks no policy.
+func (b *Broker) Route(ctx context.Context, verb op.Verb, path name.Path) (op.Op, name.Path, error) {
 	moment, err := b.p.Fence.Arrive(ctx)
 	if err != nil {
-		return op.Op{}, fmt.Errorf("asking the store what has changed: %w", err)
+		return op.Op{}, "", fmt.Errorf("asking the store what has changed: %w", err)
 	}
 	m, rest, err := b.p.Mounts.Find(ctx, moment, path)
 	if err != nil {
-		return op.Op{}, err
+		return op.Op{}, "", err
 	}
 	o, _, err := m.Routes.Match(verb, rest)
-	return o, err
+	return o, m.Entry.Path, err
 }
 
 // Refused records a request that a door refused before it came here.

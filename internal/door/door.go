@@ -41,8 +41,9 @@ type Handler interface {
 	Handle(ctx context.Context, r *Request) (*Response, error)
 
 	// Route returns the operation that verb at path means, for its bounds and
-	// for who may call it. It tells nothing to the caller and asks no policy.
-	Route(ctx context.Context, verb op.Verb, path name.Path) (op.Op, error)
+	// for who may call it, and the mount's path, empty for what answers beside
+	// all mounts. It tells nothing to the caller and asks no policy.
+	Route(ctx context.Context, verb op.Verb, path name.Path) (op.Op, name.Path, error)
 
 	// Refused records a request that a door refused on its own, for cause. Where
 	// that cannot be made durable the error says so, and is answered instead.

@@ -98,17 +98,20 @@ func ParsePath(s string) (Path, error) {
 }
 
 // ParseEscaped decodes the percent-encoding of s, as it stands in a request
-// line, segment by segment, and returns it as a Path. An encoded slash is
-// refused, so decoding never moves a boundary.
-func ParseEscaped(s string) (Path, error) {
+// line, once, and returns it as a Path. The slashes that were encoded are the
+// caller's to judge: it gets where the first and the last of them stand in the
+// Path, both -1 where there is none.
+func ParseEscaped(s string) (p Path, first, last int, err error) {
+	first, last = -1, -1
 	if len(s) > MaxPath {
-		return "", fault.New(fault.Invalid, "a path has at most %d bytes", MaxPath)
+		return "", first, last, fault.New(fault.Invalid, "a path has at most %d bytes", MaxPath)
 	}
 	if strings.HasPrefix(s, "/") {
-		return "", fault.New(fault.Invalid, "empty path segment")
+		return "", first, last, fault.New(fault.Invalid, "empty path segment")
 	}
 	if !strings.Contains(s, "%") {
-		return ParsePath(s)
+		p, err = ParsePath(s)
+		return p, first, last, err
 	}
 	var b strings.Builder
 	b.Grow(len(s))
@@ -118,20 +121,26 @@ func ParseEscaped(s string) (Path, error) {
 			continue
 		}
 		if i+2 >= len(s) {
-			return "", fault.New(fault.Invalid, "malformed percent-encoding in path")
+			return "", first, last, fault.New(fault.Invalid, "malformed percent-encoding in path")
 		}
 		hi, lo := unhex(s[i+1]), unhex(s[i+2])
 		if hi < 0 || lo < 0 {
-			return "", fault.New(fault.Invalid, "malformed percent-encoding in path")
+			return "", first, last, fault.New(fault.Invalid, "malformed percent-encoding in path")
 		}
 		c := byte(hi<<4 | lo) //nolint:gosec // both are 0 to 15
-		if c == '/' || c == 0 {
-			return "", fault.New(fault.Invalid, "a path must not hold an encoded slash or NUL")
+		switch {
+		case c == 0, c == '/' && b.Len() == 0:
+			return "", first, last, fault.New(fault.Invalid, "a path must not begin with an encoded slash, nor hold NUL")
+		case c == '/':
+			if last = b.Len(); first < 0 {
+				first = last
+			}
 		}
 		b.WriteByte(c)
 		i += 2
 	}
-	return ParsePath(b.String())
+	p, err = ParsePath(b.String())
+	return p, first, last, err
 }
 
 // IsDir reports whether p ends in a slash.

@@ -28,21 +28,39 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestEscapedSlashes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in          string
+		path        name.Path
+		first, last int
+	}{
+		{"a/b", "a/b", -1, -1},
+		{"a%2Fb", "a/b", 1, 1},
+		{"a/b%2fc%2Fd/e", "a/b/c/d/e", 3, 5},
+		{"%41%2f", "A/", 1, 1},
+	} {
+		if p, first, last, err := name.ParseEscaped(c.in); p != c.path || first != c.first || last != c.last || err != nil {
+			t.Errorf("ParseEscaped(%q) = %q, %d, %d, %v; want %q, %d, %d", c.in, p, first, last, err, c.path, c.first, c.last)
+		}
+	}
+}
+
 func TestParseEscaped(t *testing.T) {
 	for in, want := range map[string]name.Path{
 		"secret/data/app": "secret/data/app", "secret/metadata/": "secret/metadata/",
 		"a%20b/c": "a b/c", "a/%2B/%2a": "a/+/*", "a/caf%C3%A9": "a/café", "a/50%25 off": "a/50% off",
 	} {
-		if got, err := name.ParseEscaped(in); got != want || err != nil {
+		if got, first, last, err := name.ParseEscaped(in); got != want || err != nil || first >= 0 || last >= 0 {
 			t.Errorf("ParseEscaped(%q) = %q, %v; want %q", in, got, err, want)
 		}
 	}
 	for _, in := range []string{
-		"", "/", "/a", "a//b", "a/./b", "a/../b", "..", "a/%2e%2e/b", "a/%2e", "a/%2fb", "a/%2F", "a%00b", "a/%C0%AE", "a/%252e%252e",
+		"", "/", "/a", "a//b", "a/./b", "a/../b", "..", "a/%2e%2e/b", "a/%2e", "a/%2fb", "a/%2F", "%2fa", "a%2f%2fb", "a%2f..%2fb", "a%2f%2e", "a%00b", "a/%C0%AE", "a/%252e%252e",
 		"a/%", "a/%4", "a/%zz", "a/\u202eb", "a/\u200bb", "a/\r\n", "a/ b", "a/b ", "a/\ufeff", "a/cafe\u0301", "a/\u2028", "a\\b", "a%5cb", "a/..;/b", "a/.;x",
 		strings.Repeat("a/", 33), strings.Repeat("a", 256), strings.Repeat("a/", 2100),
 	} {
-		if got, err := name.ParseEscaped(in); !fault.Is(err, fault.Invalid) {
+		if got, _, _, err := name.ParseEscaped(in); !fault.Is(err, fault.Invalid) {
 			t.Errorf("ParseEscaped(%q) = %q, %v; want Invalid", in, got, err)
 		}
 	}
@@ -67,7 +85,7 @@ func FuzzParsePath(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		p, err := name.ParseEscaped(s)
+		p, _, _, err := name.ParseEscaped(s)
 		if err != nil {
 			return
 		}

@@ -97,3 +97,23 @@ func TestDeniedNeverWorks(t *testing.T) {
 		t.Errorf("Run with a request that cannot be filled = %v, worked %t; want Invalid and no work", err, worked)
 	}
 }
+
+// TestFree: only within its {name...} are the slashes of a path the caller's.
+func TestFree(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ declared, path, free string }{
+		{"data/{path...}", "data/x/y", "x/y"},
+		{"data/{path...}", "data/x/y/", "x/y"},
+		{"data/{path...}", "data", ""},
+		{"{path...}", "x/y", "x/y"},
+		{"{path...}/tune", "x/y/tune", "x/y"},
+		{"at/{name}/{path...}", "at/x/y/z", "y/z"},
+		{"at/{name}", "at/x", ""},
+		{"at", "at", ""},
+	} {
+		o := def(c.declared, op.Read)
+		if from, to := o.Free(c.path); c.path[from:to] != c.free {
+			t.Errorf("Free(%q) of %q = %q; want %q", c.path, c.declared, c.path[from:to], c.free)
+		}
+	}
+}

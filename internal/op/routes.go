@@ -106,6 +106,29 @@ func (rt *route) match(path string) ([]Arg, bool) {
 	return args, path == ""
 }
 
+// Free returns where in path, which o answers at and which is relative to the
+// mount, the value of its {name...} lies: the one part of it whose slashes are
+// not o's. Both are 0 where o has no such part.
+func (o *Op) Free(path string) (from, to int) {
+	segs := o.pattern.segments()
+	at := slices.IndexFunc(segs, func(x part) bool { return x.rest })
+	if at < 0 {
+		return 0, 0
+	}
+	to = len(strings.TrimSuffix(path, "/"))
+	for range at {
+		i := strings.IndexByte(path[from:to], '/')
+		if i < 0 {
+			return 0, 0
+		}
+		from += i + 1
+	}
+	for _, last := range segs[at+1:] {
+		to -= len(last.text) + 1
+	}
+	return from, max(from, to)
+}
+
 // segments takes the pattern apart at its slashes. A field fills a segment.
 func (p pattern) segments() []part {
 	var segs []part

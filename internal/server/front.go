@@ -132,15 +132,15 @@ func publicOf(err error) string {
 }
 
 // Route implements door.Handler.
-func (f *front) Route(ctx context.Context, verb op.Verb, path name.Path) (o op.Op, err error) {
+func (f *front) Route(ctx context.Context, verb op.Verb, path name.Path) (o op.Op, at name.Path, err error) {
 	if o, ok := f.beside(verb, path); ok {
-		return o, nil
+		return o, "", nil
 	}
 	err = f.n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) error {
-		o, err = b.Route(ctx, verb, path)
+		o, at, err = b.Route(ctx, verb, path)
 		return err
 	})
-	return o, err
+	return o, at, err
 }
 
 // Refused implements door.Handler. While the node is sealed there is nothing

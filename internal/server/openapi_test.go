@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -85,8 +86,7 @@ func wantDescribed(t *testing.T, path string, item *openapi3.PathItem, got *open
 	if inPath != 0 {
 		t.Errorf("%s: %s has parameters that are not described, or too many", o.Name, path)
 	}
-	for i := range o.In.NumField() {
-		f := o.In.Field(i)
+	for f := range o.In.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		query := f.Tag.Get("query")
 		if name == "" && query == "" {
@@ -119,9 +119,7 @@ func (j *judged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	got := httptest.NewRecorder()
 	j.op = ""
 	j.Handler.ServeHTTP(got, r)
-	for name, values := range got.Header() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), got.Header())
 	w.WriteHeader(got.Code)
 	_, _ = w.Write(got.Body.Bytes())
 	if got.Code >= 300 || got.Body.Len() == 0 || r.Method == http.MethodHead || r.URL.Query().Has("help") {

@@ -57,7 +57,7 @@ var media = map[string][]string{
 
 // targets are what no path may end in, and no query may be.
 var targets = []string{
-	"/../x", "/./x", "/%2e%2e/x", "/.%2E/x", "/%252e%252e/x", "%2fx", "%2Fx", "//", "//x", "%00", "%0a", "%0d%0aX:y", "%C0%AE", "%C0%AE%C0%AE/x", "%zz", "%", "%2", "%20", "%09", "%E2%80%AE", "%E2%80%8B", "%E2%84%AA%CC%81", "e%CC%81",
+	"/../x", "/./x", "/%2e%2e/x", "/.%2E/x", "/%252e%252e/x", "%2f", "%2F", "%2f%2fx", "%2f..%2fx", "%2f%2e", "//", "//x", "%00", "%0a", "%0d%0aX:y", "%C0%AE", "%C0%AE%C0%AE/x", "%zz", "%", "%2", "%20", "%09", "%E2%80%AE", "%E2%80%8B", "%E2%84%AA%CC%81", "e%CC%81",
 	"/" + strings.Repeat("a", 300), strings.Repeat("/a", 40), "%5c..%5cx", "\\x", "%ff", "%F0%90%80", "/%20x", "%EF%BB%BF", "/..;/x", "/%2e", "/.", "/..", "/%2e%2e%2f",
 	"?a=%zz", "?a=1;b=2", "?a=%ff", "?list=maybe", "?help=maybe", "?scan=true", "?=x", "?a=" + strings.Repeat("a", 5000), "?list=true&list=false", "?%00=%zz",
 }

@@ -121,7 +121,10 @@ func stage(t *testing.T, r *servertest.Rig) scene {
 
 // usual returns what a field of an operation has when another one is tried.
 func (s scene) usual(o operation) (path map[string]string, body map[string]any) {
-	path = map[string]string{"role": "app", "name": "app", "id": "00000000-0000-4000-8000-000000000000", "lease_id": "none", "path": "probe"}
+	path = map[string]string{
+		"role": "app", "name": "app", "id": "00000000-0000-4000-8000-000000000000", "lease_id": "none", "path": "probe",
+		"type": "secret", "source": "platform", "what": "16", "bytes": "16", "algorithm": "sha2-256",
+	}
 	switch {
 	case o.mount.Kind == "kv":
 		path["path"] = "app/one"

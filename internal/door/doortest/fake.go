@@ -76,9 +76,9 @@ func cut(path, mount name.Path) (string, bool) {
 }
 
 // Route implements door.Handler.
-func (f *Fake) Route(_ context.Context, verb op.Verb, path name.Path) (op.Op, error) {
-	o, _, _, err := f.find(verb, path)
-	return o, err
+func (f *Fake) Route(_ context.Context, verb op.Verb, path name.Path) (op.Op, name.Path, error) {
+	o, mount, _, err := f.find(verb, path)
+	return o, mount.Path, err
 }
 
 // Handle implements door.Handler.

@@ -18,7 +18,7 @@ var helpVerbs = [...]op.Verb{op.Read, op.Update, op.List, op.Patch, op.Delete}
 func (h *handler) help(ctx context.Context, w http.ResponseWriter, q *request) int {
 	var found []op.Op
 	for _, v := range helpVerbs {
-		if o, err := h.env.Handler.Route(ctx, v, q.Path); err == nil {
+		if o, _, err := h.env.Handler.Route(ctx, v, q.Path); err == nil {
 			if len(found) == 0 {
 				q.Verb = v
 			}

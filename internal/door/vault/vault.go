@@ -29,6 +29,7 @@ import (
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/late"
+	"rotunda.dev/rotunda/internal/name"
 	"rotunda.dev/rotunda/internal/op"
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -78,6 +79,8 @@ type request struct {
 	op     op.Op
 	ticket door.Ticket
 	holder uint64 // of the token, for the guard
+
+	firstEncoded, lastEncoded int // slashes of Path that were percent-encoded; -1 for none
 
 	answered bool // the head of an answer has been sent
 
@@ -149,9 +152,14 @@ func (h *handler) serve(w http.ResponseWriter, q *request) int {
 	}
 	ctx := q.http.Context()
 	if err == nil {
+		var at name.Path
 		var routed error
-		if q.op, routed = h.env.Handler.Route(ctx, q.Verb, q.Path); routed != nil && fault.Is(routed, fault.Unavailable) {
+		q.op, at, routed = h.env.Handler.Route(ctx, q.Verb, q.Path)
+		switch encoded := q.firstEncoded >= 0; {
+		case fault.Is(routed, fault.Unavailable), encoded && fault.Is(routed, fault.Sealed):
 			err = routed
+		case encoded:
+			err = q.checkSlashes(at)
 		}
 	}
 	if err == nil {

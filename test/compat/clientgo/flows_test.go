@@ -59,36 +59,40 @@ func status(t *testing.T, what string, err error, want int) {
 func TestSecrets(t *testing.T) {
 	c, ctx := up(t), t.Context()
 	at := vault.WithMountPath("secret")
-	must[untyped](t)(c.Secrets.KvV2WriteMetadata(ctx, "a", schema.KvV2WriteMetadataRequest{MaxVersions: 5, DeleteVersionAfter: "1h", CustomMetadata: untyped{"k": "v"}}, at))
-	made := must[schema.KvV2WriteResponse](t)(c.Secrets.KvV2Write(ctx, "a", schema.KvV2WriteRequest{Data: untyped{"x": "y"}, Options: untyped{"cas": 0}}, at))
+	must[untyped](t)(c.Secrets.KvV2WriteMetadata(ctx, "a/b", schema.KvV2WriteMetadataRequest{MaxVersions: 5, DeleteVersionAfter: "1h", CustomMetadata: untyped{"k": "v"}}, at))
+	made := must[schema.KvV2WriteResponse](t)(c.Secrets.KvV2Write(ctx, "a/b", schema.KvV2WriteRequest{Data: untyped{"x": "y"}, Options: untyped{"cas": 0}}, at))
 	if made.Version != 1 || made.CreatedTime.IsZero() || made.Destroyed {
 		t.Errorf("KvV2Write = %+v; want version 1", made)
 	}
-	got := must[schema.KvV2ReadResponse](t)(c.Secrets.KvV2Read(ctx, "a", at))
+	got := must[schema.KvV2ReadResponse](t)(c.Secrets.KvV2Read(ctx, "a/b", at))
 	if got.Data["x"] != "y" || got.Metadata["version"] == nil {
 		t.Errorf("KvV2Read = %+v; want what was written", got)
 	}
-	meta := must[schema.KvV2ReadMetadataResponse](t)(c.Secrets.KvV2ReadMetadata(ctx, "a", at))
+	meta := must[schema.KvV2ReadMetadataResponse](t)(c.Secrets.KvV2ReadMetadata(ctx, "a/b", at))
 	if meta.CurrentVersion != 1 || meta.MaxVersions != 5 || meta.CustomMetadata["k"] != "v" || len(meta.Versions) != 1 {
 		t.Errorf("KvV2ReadMetadata = %+v; want what was written", meta)
 	}
-	must[schema.KvV2ReadSubkeysResponse](t)(c.Secrets.KvV2ReadSubkeys(ctx, "a", at))
-	must[untyped](t)(c.Secrets.KvV2Delete(ctx, "a", at))
-	_, err := c.Secrets.KvV2Read(ctx, "a", at)
+	must[schema.KvV2ReadSubkeysResponse](t)(c.Secrets.KvV2ReadSubkeys(ctx, "a/b", at))
+	must[untyped](t)(c.Secrets.KvV2Delete(ctx, "a/b", at))
+	_, err := c.Secrets.KvV2Read(ctx, "a/b", at)
 	status(t, "reading a deleted version", err, 404)
-	must[untyped](t)(c.Secrets.KvV2UndeleteVersions(ctx, "a", schema.KvV2UndeleteVersionsRequest{Versions: []int32{1}}, at))
-	must[untyped](t)(c.Secrets.KvV2DestroyVersions(ctx, "a", schema.KvV2DestroyVersionsRequest{Versions: []int32{1}}, at))
+	must[untyped](t)(c.Secrets.KvV2UndeleteVersions(ctx, "a/b", schema.KvV2UndeleteVersionsRequest{Versions: []int32{1}}, at))
+	must[untyped](t)(c.Secrets.KvV2DestroyVersions(ctx, "a/b", schema.KvV2DestroyVersionsRequest{Versions: []int32{1}}, at))
+	must[untyped](t)(c.Secrets.KvV2WriteMetadata(ctx, "a/c/d", schema.KvV2WriteMetadataRequest{MaxVersions: 2}, at))
+	if keys := must[schema.StandardListResponse](t)(c.Secrets.KvV2List(ctx, "a", at)).Keys; !slices.Equal(keys, []string{"b", "c/"}) {
+		t.Errorf("KvV2List = %v; want b and c/", keys)
+	}
 	must[untyped](t)(c.Secrets.KvV2Configure(ctx, schema.KvV2ConfigureRequest{MaxVersions: 3, DeleteVersionAfter: "2h"}, at))
 	if conf := must[schema.KvV2ReadConfigurationResponse](t)(c.Secrets.KvV2ReadConfiguration(ctx, at)); conf.MaxVersions != 3 {
 		t.Errorf("KvV2ReadConfiguration = %+v; want what was written", conf)
 	}
-	must[untyped](t)(c.Secrets.KvV2DeleteMetadataAndAllVersions(ctx, "a", at))
+	must[untyped](t)(c.Secrets.KvV2DeleteMetadataAndAllVersions(ctx, "a/b", at))
 
 	must[untyped](t)(c.System.MountsEnableSecretsEngine(ctx, "one", schema.MountsEnableSecretsEngineRequest{Type: "kv", Options: untyped{"version": "1"}}))
 	one := vault.WithMountPath("one")
-	must[untyped](t)(c.Secrets.KvV1Write(ctx, "a", untyped{"x": 1}, one))
-	must[untyped](t)(c.Secrets.KvV1Read(ctx, "a", one))
-	must[untyped](t)(c.Secrets.KvV1Delete(ctx, "a", one))
+	must[untyped](t)(c.Secrets.KvV1Write(ctx, "a/b", untyped{"x": 1}, one))
+	must[untyped](t)(c.Secrets.KvV1Read(ctx, "a/b", one))
+	must[untyped](t)(c.Secrets.KvV1Delete(ctx, "a/b", one))
 }
 
 func TestSystem(t *testing.T) {
@@ -140,7 +144,7 @@ func TestMounts(t *testing.T) {
 		t.Errorf("MountsReadTuningInformation = %+v; want what was tuned", tuned)
 	}
 	must[schema.InternalUiListEnabledVisibleMountsResponse](t)(c.System.InternalUiListEnabledVisibleMounts(ctx))
-	if ui := must[schema.InternalUiReadMountInformationResponse](t)(c.System.InternalUiReadMountInformation(ctx, "team")); ui.Path != "team/" {
+	if ui := must[schema.InternalUiReadMountInformationResponse](t)(c.System.InternalUiReadMountInformation(ctx, "team/x/y")); ui.Path != "team/" {
 		t.Errorf("InternalUiReadMountInformation = %+v; want team/", ui)
 	}
 	must[schema.InternalUiReadResultantAclResponse](t)(c.System.InternalUiReadResultantAcl(ctx))
