@@ -96,6 +96,15 @@ type Server struct {
 	CompatVersion string `hcl:"compat_version" default:"1.19.0" doc:"Version that clients of the Vault API are told, in the form of semver."`
 
 	File string `hcl:"-"` // from which it was read
+
+	places map[string]tree.Pos `hcl:"-"` // where each setting stands
+}
+
+// At returns where a setting stands in the files that the configuration was
+// read from, or the block around one that is not given: "seal[0].path",
+// "storage.path", "keys_dir".
+func (s Server) At(setting string) tree.Pos {
+	return (&decoder{where: s.places}).at(setting)
 }
 
 // Listener is one address at which the server is reached.

@@ -55,6 +55,7 @@ func read(file string, root *tree.Block) (Server, []Warning, error) {
 	if len(d.errs) > 0 {
 		return Server{}, d.warnings, errors.Join(d.errs...)
 	}
+	s.places = d.where
 	return s, d.warnings, nil
 }
 

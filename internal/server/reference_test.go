@@ -330,11 +330,8 @@ func topic(t *testing.T, name string) string {
 // TestExampleConfiguration holds the example to be one that the server takes
 // without a word.
 func TestExampleConfiguration(t *testing.T) {
-	config, warnings, err := conf.Load(filepath.Join("..", "..", "packaging", "rotunda.hcl"))
+	_, warnings, err := conf.Load(filepath.Join("..", "..", "packaging", "rotunda.hcl"))
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("Load(packaging/rotunda.hcl) = %v, %v; want neither a warning nor an error", warnings, err)
-	}
-	if err := check(config); err != nil {
-		t.Errorf("check(packaging/rotunda.hcl) = %v", err)
 	}
 }

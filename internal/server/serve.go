@@ -44,7 +44,7 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 		for _, w := range warnings {
 			fmt.Fprintln(c.Out, "warning: "+w.String())
 		}
-		if err := check(config); err != nil {
+		if err := check(ctx, config); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(c.Out, "%s is good.\n", c.File)
@@ -102,18 +102,6 @@ func prepare(ctx context.Context, config conf.Server, node Config) (*Node, []Lis
 		return nil, nil, nil, errors.Join(err, n.Close())
 	}
 	return n, listeners, certificates, nil
-}
-
-// check opens what the configuration names and leaves it as it is.
-func check(config conf.Server) error {
-	var errs []error
-	for _, l := range config.Listeners {
-		if l.TLSCertFile != "" {
-			_, err := listen.LoadTLS(tlsOf(l))
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {

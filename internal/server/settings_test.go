@@ -42,7 +42,7 @@ func TestEverySettingIsSeen(t *testing.T) {
 			"LogLevel": TestSettings, "LogFormat": TestSettings, "LogFile": TestSettings, "PIDFile": TestSettings,
 			"DefaultLeaseTTL": TestSettings, "MaxLeaseTTL": TestSettings, "DefaultMaxRequestDuration": TestListenersHaveBoundsOfTheirOwn,
 			"EnableGenerateRoot": TestCeremoniesAreEnabled, "EnableUnauthenticatedRekey": TestCeremoniesAreEnabled,
-			"CompatVersion": TestSettings, "File": "not a setting",
+			"CompatVersion": TestSettings, "File": "not a setting", "places": "not a setting",
 		},
 		"Listener": {
 			"Kind": TestSettings, "Address": TestSettings, "TLSDisable": TestSettings, "TLSAuto": TestEveryLimitHasAnEffect,
