@@ -125,6 +125,11 @@ func (s scene) usual(o operation) (path map[string]string, body map[string]any) 
 		"role": "app", "name": "app", "id": "00000000-0000-4000-8000-000000000000", "lease_id": "none", "path": "probe",
 		"type": "secret", "source": "platform", "what": "16", "bytes": "16", "algorithm": "sha2-256",
 	}
+	for _, f := range o.fields {
+		if f.from == inPath && path[f.name] == "" {
+			path[f.name] = "app"
+		}
+	}
 	switch {
 	case o.mount.Kind == "kv":
 		path["path"] = "app/one"

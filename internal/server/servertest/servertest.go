@@ -45,7 +45,7 @@ import (
 // initialized, unsealed, with a mount of KV v2 at secret/, and no bound on how
 // often it is asked.
 type Config struct {
-	Dir    string      // of all that the node keeps; one of the test's own if empty
+	Dir    string      // of all that the node keeps; one of the test's own if empty, in memory where the machine has such
 	Clock  clock.Clock // the machine's if nil
 	Guard  *door.GuardConfig
 	Limits listen.Limits
@@ -100,7 +100,7 @@ func (l *lines) String() string {
 func Start(t testing.TB, c Config) *Rig {
 	t.Helper()
 	if c.Dir == "" {
-		c.Dir = t.TempDir()
+		c.Dir = memoryDir(t)
 	}
 	r := &Rig{t: t, config: c, log: new(lines), Data: filepath.Join(c.Dir, "data"), Keys: filepath.Join(c.Dir, "keys")}
 	r.start()
@@ -114,6 +114,26 @@ func Start(t testing.TB, c Config) *Rig {
 	}
 	r.initialize()
 	return r
+}
+
+// memory is where files live in memory, on systems that have such a place.
+const memory = "/dev/shm"
+
+// memoryDir returns a directory of the test's own. It is in memory where it can
+// be: a test of what a node answers must not depend on how long a busy disk
+// takes to sync, and what outlives a crash is shown elsewhere.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(memory, "rotunda-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("removing the test's directory: %v", err)
+		}
+	})
+	return dir
 }
 
 // NodeConfig returns what the node is made of.
