@@ -124,12 +124,15 @@ func NewBox(key secret.Bytes) *Box { return &Box{key} }
 // (HKDF-Expand of RFC 5869 with SHA-256).
 func Expand(key secret.Bytes, info string, n int) []byte {
 	var out []byte
-	err := key.Use(func(k []byte) (err error) {
-		if len(k) < KeySize {
-			return fmt.Errorf("key of %d bytes", len(k))
-		}
-		out, err = hkdf.Expand(sha256.New, k, info, n)
-		return err
+	var err error
+	secret.Do(func() {
+		err = key.Use(func(k []byte) (err error) {
+			if len(k) < KeySize {
+				return fmt.Errorf("key of %d bytes", len(k))
+			}
+			out, err = hkdf.Expand(sha256.New, k, info, n)
+			return err
+		})
 	})
 	if err != nil {
 		panic("aead: internal error: " + err.Error())
@@ -153,7 +156,7 @@ func (b *Box) Seal(plain []byte, aad AAD) []byte {
 }
 
 // Open returns what [Box.Seal] was given, or an error wrapping [ErrWrongKey] or [ErrDamaged].
-func (b *Box) Open(box []byte, aad AAD) ([]byte, error) {
+func (b *Box) Open(box []byte, aad AAD) (plain []byte, err error) {
 	if len(box) < BoxOverhead || string(box[:len(boxMagic)]) != boxMagic || box[len(boxMagic)] != boxFormat {
 		return nil, ErrDamaged
 	}
@@ -166,7 +169,8 @@ func (b *Box) Open(box []byte, aad AAD) ([]byte, error) {
 	}
 	key := b.sealing()
 	defer clear(key)
-	return OpenOnce(nil, key, body[boxHead:], aad)
+	secret.Do(func() { plain, err = OpenOnce(nil, key, body[boxHead:], aad) })
+	return plain, err
 }
 
 // Deriver seals each message under a key derived from its own. It is safe for
@@ -186,7 +190,10 @@ type room struct {
 const label = 'X'
 
 // NewDeriver returns a Deriver that uses key, of which it keeps an expanded copy.
-func NewDeriver(key []byte) *Deriver { return &Deriver{mac: newCMAC(key)} }
+func NewDeriver(key []byte) (d *Deriver) {
+	secret.Do(func() { d = &Deriver{mac: newCMAC(key)} })
+	return d
+}
 
 // derive returns the key for salt, in a room that is given back by forget: the
 // KDF in counter mode of NIST SP 800-108r1 with CMAC-AES-256, a 16-bit counter,

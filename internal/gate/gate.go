@@ -18,6 +18,7 @@ import (
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/fence"
 	"rotunda.dev/rotunda/internal/late"
+	"rotunda.dev/rotunda/internal/memory"
 	"rotunda.dev/rotunda/internal/pin"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
@@ -656,6 +657,8 @@ func (g *Gate) shut(s *session, event string) error {
 	}
 	s.barrier.Close()
 	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "sealed")
+	memory.Erase()
+	g.c.Log.LogAttrs(ctx, slog.LevelInfo, "what keys and answers were in is erased, as far as that goes")
 	return err
 }
 

@@ -3,6 +3,7 @@ package listen_test
 import (
 	"bufio"
 	"context"
+	"crypto/fips140"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -148,7 +149,7 @@ func TestWhatIsNegotiated(t *testing.T) {
 		ok     bool
 	}{
 		{"1.3", strict, func(*tls.Config) {}, true},
-		{"1.3 with X25519", strict, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519} }, true},
+		{"1.3 with X25519", strict, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519} }, !fips140.Enabled()},
 		{"1.3 with P-256", strict, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} }, true},
 		{"1.3 with P-384", strict, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP384} }, false},
 		{"1.3 with P-521", strict, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP521} }, false},
@@ -159,7 +160,7 @@ func TestWhatIsNegotiated(t *testing.T) {
 		{"1.1 where 1.2 is allowed", older, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, false},
 		{"1.0 where 1.2 is allowed", older, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10 }, false},
 		{"ECDHE-GCM", older, suite(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), true},
-		{"ECDHE-ChaCha20", older, suite(tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256), true},
+		{"ECDHE-ChaCha20", older, suite(tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256), !fips140.Enabled()},
 		{"ECDHE-CBC", older, suite(tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA), false},
 		{"ECDHE-CBC-SHA256", older, suite(tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256), false},
 		{"ECDHE-RC4", older, suite(tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA), false},
