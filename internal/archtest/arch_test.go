@@ -17,7 +17,7 @@ const module = "rotunda.dev/rotunda/internal/"
 // layers lists, from the bottom, what everything above may import. A name
 // ending in /* is a family: its members may not import one another.
 var layers = [][]string{
-	{"secret", "fault", "clock", "late", "name", "conf", "conf/tree"},
+	{"secret", "fault", "clock", "durable", "late", "name", "conf", "conf/tree"},
 	{"wire", "op", "storage", "storage/overlay", "seal", "audit", "memory", "aead"},
 	{
 		"barrier", "fence", "directory", "policy", "identity", "token", "due", "lease", "mount", "engine", "auth",

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+
+	"rotunda.dev/rotunda/internal/durable"
 )
 
 // osDisk is a directory of the operating system. Its files are 0600.
@@ -18,7 +20,7 @@ type osDisk struct {
 // openDisk opens dir for the one process that writes there, and makes it where
 // there is none. Nobody else can look into it.
 func openDisk(dir string) (*osDisk, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the journal's directory: %w", err)
 	}
 	if err := private(dir); err != nil {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"rotunda.dev/rotunda/internal/aead"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
@@ -172,8 +173,11 @@ func (j *Journal) load(t *tape) error {
 
 // nodeKeys reads the node's own key from dir, and makes it where there is none.
 func nodeKeys(dir string) (*keys, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of the node's keys: %w", err)
+	}
+	if err := durable.SyncDir(dir); err != nil { // of what a crash has left unsynced
+		return nil, fmt.Errorf("syncing the directory of the node's keys: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -204,7 +208,10 @@ func writeNodeKey(root *os.Root, key []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return root.Rename(fresh, SealedKeyName)
+	if err := root.Rename(fresh, SealedKeyName); err != nil {
+		return err
+	}
+	return durable.SyncDir(root.Name())
 }
 
 func readNodeKeys(root *os.Root) (*keys, error) {

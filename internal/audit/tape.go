@@ -231,9 +231,14 @@ func (t *tape) loadLast() error {
 	t.limit = int64(len(b))
 	if !zero(rest) {
 		t.limit = head.off
-		if err := errors.Join(t.file.Truncate(head.off), t.file.Sync()); err != nil {
+		if err := t.file.Truncate(head.off); err != nil {
 			return errors.Join(fmt.Errorf("cutting off what was never acknowledged from %s: %w", name, err), t.file.Close())
 		}
+	}
+	// Whoever wrote it may have been killed before it was synced, and it is shown
+	// and built upon from now on.
+	if err := errors.Join(t.file.Sync(), t.disk.Sync()); err != nil {
+		return errors.Join(fmt.Errorf("syncing %s: %w", name, err), t.file.Close())
 	}
 	seg.end = head.off
 	t.head, t.off, t.chain, t.next = head, head.off, head.chain, head.seq+1

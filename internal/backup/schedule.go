@@ -16,6 +16,7 @@ import (
 
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -255,7 +256,7 @@ func (k *Keeper) make(ctx context.Context) (made Report, size int64, err error) 
 	if err := os.Rename(f.Name(), filepath.Join(dir, k.nameOf(made.Made))); err != nil {
 		return made, 0, fmt.Errorf("naming a backup: %w", err)
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return made, 0, fmt.Errorf("naming a backup: %w", err)
 	}
 	return made, size, nil
@@ -291,20 +292,6 @@ func (k *Keeper) prune(now time.Time) error {
 			return fmt.Errorf("removing an old backup: %w", err)
 		}
 		all = all[1:]
-	}
-	return nil
-}
-
-// syncDir makes the names in a directory durable; where directories cannot be
-// opened for that, the system does it by itself.
-func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the operator's own
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported) {
-		return err
 	}
 	return nil
 }

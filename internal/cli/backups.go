@@ -15,6 +15,7 @@ import (
 	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/cli/api"
 	"rotunda.dev/rotunda/internal/cli/show"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/secret"
 )
 
@@ -152,7 +153,7 @@ func (a *app) writeBackup(file string, write func(io.Writer) error) (err error) 
 	if err := os.Remove(f.Name()); err != nil {
 		return fmt.Errorf("naming the backup: %w", err)
 	}
-	if err := syncDir(filepath.Dir(file)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(file)); err != nil {
 		return fmt.Errorf("naming the backup: %w", err)
 	}
 	doc := document().set("file", file).set("bytes", size).set("made", h.Made).set("cluster_name", h.Name)

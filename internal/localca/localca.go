@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/durable"
 )
 
 const (
@@ -64,8 +65,11 @@ func Ensure(dir string, hosts []string, c clock.Clock) (*CA, error) {
 	if len(hosts) == 0 {
 		return nil, errors.New("a server certificate needs a host")
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of certificates: %w", err)
+	}
+	if err := durable.SyncDir(dir); err != nil { // of what a crash has left unsynced
+		return nil, fmt.Errorf("syncing the directory of certificates: %w", err)
 	}
 	a := &CA{dir: dir, hosts: hosts, clock: c}
 	err := a.load()
@@ -258,26 +262,8 @@ func writeKey(file string, key *ecdsa.PrivateKey) error {
 func writePEM(file string, mode os.FileMode, kind string, der []byte) error {
 	b := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 	defer clear(b)
-	if err := replace(file, b, mode); err != nil {
+	if err := durable.WriteFile(file, b, mode); err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)
-	}
-	return nil
-}
-
-// replace puts a file in the place of another at once: who reads it finds the
-// one or the other, whole.
-func replace(file string, b []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/door/vault"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/engine"
 	"rotunda.dev/rotunda/internal/engine/system"
 	"rotunda.dev/rotunda/internal/gate"
@@ -155,7 +156,7 @@ func Open(c Config) (_ *Node, err error) {
 func (c Config) pins() *pin.Book {
 	return &pin.Book{
 		Dir: c.Keys, Clock: c.Clock, Log: c.Log,
-		Write: func(path string, text []byte) error { return writeFile(path, text, 0o600) },
+		Write: func(path string, text []byte) error { return durable.WriteFile(path, text, 0o600) },
 	}
 }
 
@@ -204,7 +205,7 @@ func storeDir(data string) string { return filepath.Join(data, "store") }
 func privateDir(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("making %s: %w", dir, err)
 		}
 		return os.Chmod(dir, 0o700) //nolint:gosec // a directory for its owner alone
@@ -214,6 +215,9 @@ func privateDir(dir string) error {
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("%s is not a directory", dir)
+	}
+	if err := durable.MkdirAll(dir, 0o700); err != nil { // a crash may have left its name unsynced
+		return fmt.Errorf("making %s: %w", dir, err)
 	}
 	return checkPrivate(dir, info)
 }

@@ -23,6 +23,7 @@ import (
 	"rotunda.dev/rotunda/internal/cli"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/conf"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/seal/keyfile"
@@ -201,7 +202,7 @@ func restore(ctx context.Context, c cli.RestoreConfig) (out cli.BackupReport, er
 	if err := blank(data); err != nil {
 		return out, err
 	}
-	if err := os.MkdirAll(filepath.Dir(data), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(data), 0o700); err != nil {
 		return out, fmt.Errorf("making %s: %w", filepath.Dir(data), err)
 	}
 	making, err := os.MkdirTemp(filepath.Dir(data), "."+filepath.Base(data)+".restoring-")
@@ -240,10 +241,10 @@ func restore(ctx context.Context, c cli.RestoreConfig) (out cli.BackupReport, er
 func settleHome(ctx context.Context, b *barrier.Barrier, data string, c cli.RestoreConfig) (key string, err error) {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
-	if err := writeFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("writing the node's id: %w", err)
 	}
-	if err := writeFile(filepath.Join(data, "mounted"), nil, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(data, "mounted"), nil, 0o600); err != nil {
 		return "", fmt.Errorf("writing what was mounted: %w", err)
 	}
 	h, err := findHome(data, c.Config)
@@ -260,7 +261,7 @@ func settleHome(ctx context.Context, b *barrier.Barrier, data string, c cli.Rest
 			return "", fmt.Errorf("reading the key file: %w", err)
 		}
 		defer copied.Wipe()
-		return key, copied.Use(func(k []byte) error { return writeFile(key, k, 0o600) })
+		return key, copied.Use(func(k []byte) error { return durable.WriteFile(key, k, 0o600) })
 	}
 	if err := keyfile.Create(key); err != nil {
 		return "", err
@@ -289,7 +290,7 @@ func nameDir(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return syncParent(to)
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 // unwrapped is a seal that has been opened.

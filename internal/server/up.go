@@ -22,6 +22,7 @@ import (
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/cli"
 	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/gate"
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/localca"
@@ -102,7 +103,7 @@ func makeHome(data, config string) (home, error) {
 		}
 		id := make([]byte, 16)
 		_, _ = rand.Read(id) // never fails
-		if err := writeFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
+		if err := durable.WriteFile(filepath.Join(data, idFile), []byte(hex.EncodeToString(id)+"\n"), 0o600); err != nil {
 			return home{}, fmt.Errorf("writing the node's id: %w", err)
 		}
 		h, err = findHome(data, config)
@@ -271,7 +272,7 @@ func (n *Node) ensureSecretMount(ctx context.Context, b *broker.Broker) error {
 	if err := ensureMount(ctx, b, "secret/", "kv-v2", "key/value secret storage"); err != nil {
 		return err
 	}
-	return writeFile(marker, nil, 0o600)
+	return durable.WriteFile(marker, nil, 0o600)
 }
 
 // owner returns the token given, renewed, if it still is an owner's, and

@@ -64,7 +64,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{n: newNode(t), race: newContended(), ledger: &sharedLedger{l: newLedger()}}
+	return newWorldOf(t, newNode(t))
+}
+
+// newWorldOf starts n for the first time.
+func newWorldOf(t *testing.T, n *node) *world {
+	t.Helper()
+	w := &world{n: n, race: newContended(), ledger: &sharedLedger{l: newLedger()}}
 	for i := range 4 {
 		w.writers = append(w.writers, []*cell{
 			{is: kv2{path: fmt.Sprintf("w%d/a", i)}}, {is: kv2{path: fmt.Sprintf("w%d/deep/er/b", i)}}, {is: kv1{path: fmt.Sprintf("w%d/c", i)}},

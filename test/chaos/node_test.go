@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +22,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"rotunda.dev/rotunda/test/chaos/disk"
 )
 
 // readyWithin bounds how long a node may take until it answers, whatever was
@@ -57,7 +60,11 @@ type node struct {
 	bin  string
 	home string
 	data string
+	log  string
 	args []string // of `rotunda up`, besides the data directory
+
+	disk  *disk.Disk  // that home is on; nil for the machine's own
+	mount *disk.Mount // of it
 
 	root string // token of the owner, from the first start
 	pool *x509.CertPool
@@ -77,9 +84,50 @@ func newNode(t testing.TB) *node {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	n := &node{t: t, bin: bin, home: home, data: filepath.Join(home, "data")}
+	n := &node{t: t, bin: bin, home: home, data: filepath.Join(home, "data"), log: filepath.Join(t.TempDir(), "log")}
 	t.Cleanup(n.kill)
 	return n
+}
+
+// newNodeOn returns a node all of whose files are on d.
+func newNodeOn(t testing.TB, d *disk.Disk) *node {
+	t.Helper()
+	n := newNode(t)
+	n.disk = d
+	if err := n.plug(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.kill()
+		if err := n.unplug(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func (n *node) plug() (err error) {
+	n.mount, err = n.disk.Mount(n.home)
+	return err
+}
+
+func (n *node) unplug() error {
+	if n.mount == nil {
+		return nil
+	}
+	m := n.mount
+	n.mount = nil
+	return m.Unmount()
+}
+
+// cut lets the power fail, and come back. Without r nothing is kept but what was synced.
+func (n *node) cut(r *rand.Rand) error {
+	n.kill()
+	if err := n.unplug(); err != nil {
+		return err
+	}
+	n.disk.PowerCut(r)
+	return n.plug()
 }
 
 func (n *node) command(ctx context.Context, args ...string) *exec.Cmd {
@@ -110,7 +158,7 @@ func (n *node) run(args ...string) (stdout string, code int, err error) {
 // launch starts the process and does not wait until it answers.
 func (n *node) launch() (stdout io.Reader, err error) {
 	n.cmd = n.command(context.WithoutCancel(n.t.Context()),
-		append([]string{"up", "--data", n.data, "--listen", "127.0.0.1:0", "--log", filepath.Join(n.home, "log")}, n.args...)...)
+		append([]string{"up", "--data", n.data, "--listen", "127.0.0.1:0", "--log", n.log}, n.args...)...)
 	n.said = new(lines)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -248,7 +296,7 @@ func (n *node) stop() error {
 
 // logTail is the end of what the node has logged.
 func (n *node) logTail() string {
-	b, err := os.ReadFile(filepath.Join(n.home, "log"))
+	b, err := os.ReadFile(n.log)
 	if err != nil {
 		return ""
 	}

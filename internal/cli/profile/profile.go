@@ -20,6 +20,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/secret"
 )
 
@@ -247,12 +248,15 @@ func narrow(path string, info fs.FileInfo, allowed fs.FileMode) error {
 // file or the new. Dir is made 0700 where it is missing and refused where it is
 // wider than allowed. The name is resolved inside dir and never through a link.
 func write(dir, name string, data []byte, allowed fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return fmt.Errorf("making %s: %w", filepath.Dir(dir), err)
 	}
 	switch err := os.Mkdir(dir, 0o700); {
 	case err == nil:
 		if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory; the umask may have taken more away
+			return fmt.Errorf("making %s: %w", dir, err)
+		}
+		if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 			return fmt.Errorf("making %s: %w", dir, err)
 		}
 	case !errors.Is(err, fs.ErrExist):
@@ -289,6 +293,9 @@ func write(dir, name string, data []byte, allowed fs.FileMode) error {
 	}
 	if err != nil {
 		_ = root.Remove(temp) // the first error is the one to tell
+		return fmt.Errorf("writing %s: %w", filepath.Join(dir, name), err)
+	}
+	if err := durable.SyncDir(dir); err != nil {
 		return fmt.Errorf("writing %s: %w", filepath.Join(dir, name), err)
 	}
 	return nil

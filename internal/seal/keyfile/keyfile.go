@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"rotunda.dev/rotunda/internal/aead"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -59,7 +60,7 @@ func Create(path string) (err error) {
 	if err != nil {
 		err = fmt.Errorf("creating the key file: %w", err)
 	}
-	if swept := errors.Join(sweep(path), syncDir(filepath.Dir(path))); swept != nil {
+	if swept := errors.Join(sweep(path), durable.SyncDir(filepath.Dir(path))); swept != nil {
 		err = errors.Join(err, fmt.Errorf("writing the key file: %w", swept))
 	}
 	return err

@@ -34,6 +34,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"rotunda.dev/rotunda/internal/clock"
+	"rotunda.dev/rotunda/internal/durable"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/storage/overlay"
 )
@@ -172,25 +173,12 @@ func Open(dir string, c Config) (*Store, error) {
 
 // makeDir makes dir, for its owner only, or checks that it is so.
 func makeDir(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return fmt.Errorf("making store directory: %w", err)
-	}
-	switch err := os.Mkdir(dir, 0o700); {
-	case err == nil:
-		// The umask may only have taken away.
-		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return fmt.Errorf("making store directory: %w", err)
-		}
-		return nil
-	case !errors.Is(err, os.ErrExist):
+	if err := durable.MkdirAll(dir, 0o700); err != nil { // the umask may only have taken away
 		return fmt.Errorf("making store directory: %w", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("checking store directory: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("checking store directory: %s is not a directory", dir)
 	}
 	return private(dir, info, "700")
 }
@@ -201,18 +189,6 @@ func private(path string, info os.FileInfo, mode string) error {
 		return fmt.Errorf("%s is open to other users (mode %04o): run chmod %s %s", path, info.Mode().Perm(), mode, path)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir) //nolint:gosec // the operator's own
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // openFile opens the file, and first makes it if there is none. A new file
@@ -229,6 +205,9 @@ func (s *Store) openFile(dir string) error {
 				return fmt.Errorf("%w: the file is empty", storage.ErrCorrupt)
 			}
 			if s.db, err = s.openDB(s.path); err != nil {
+				return err
+			}
+			if err := s.settle(dir); err != nil {
 				return err
 			}
 			return s.checkSchema()
@@ -264,6 +243,19 @@ func (s *Store) openFile(dir string) error {
 	}
 }
 
+// settle makes durable what a process that was killed has written, or named, and
+// had not synced: it is shown from now on.
+func (s *Store) settle(dir string) error {
+	err := durable.SyncDir(dir)
+	if err == nil {
+		err = s.db.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("syncing what was written before: %w", err), s.closeDB())
+	}
+	return nil
+}
+
 // make makes the fresh file a store, gives it its name, and closes it.
 func (s *Store) make(db *bbolt.DB, dir, fresh string) error {
 	var schema [4]byte
@@ -278,7 +270,7 @@ func (s *Store) make(db *bbolt.DB, dir, fresh string) error {
 		}
 		return meta.Put(schemaKey, schema[:])
 	})
-	name := func() error { return errors.Join(os.Rename(fresh, s.path), syncDir(dir)) }
+	name := func() error { return errors.Join(os.Rename(fresh, s.path), durable.SyncDir(dir)) }
 	switch {
 	case err != nil:
 		return errors.Join(err, db.Close())

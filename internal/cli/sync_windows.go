@@ -1,4 +1,0 @@
-package cli
-
-// syncDir does nothing: Windows makes names durable by itself.
-func syncDir(string) error { return nil }
