@@ -106,6 +106,15 @@ func newNodeOn(t testing.TB, d *disk.Disk) *node {
 	return n
 }
 
+// keep copies the node's files to ROTUNDA_CHAOS_KEEP, where that is set, for who
+// looks into a failure.
+func (n *node) keep() {
+	if to := os.Getenv("ROTUNDA_CHAOS_KEEP"); to != "" {
+		n.kill()
+		n.t.Logf("files are kept in %s: %v", to, os.CopyFS(to, os.DirFS(n.home)))
+	}
+}
+
 func (n *node) plug() (err error) {
 	n.mount, err = n.disk.Mount(n.home)
 	return err

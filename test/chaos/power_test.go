@@ -10,19 +10,31 @@ import (
 	"rotunda.dev/rotunda/test/chaos/disk"
 )
 
-// cycle lets the power of w's node fail while it is written to, and holds it to
-// what it had acknowledged.
-func (w *world) powerCycle(r *rand.Rand, while time.Duration) ([]string, error) {
+// powerCycle lets the power of w's node fail while it is written to, and holds it
+// to what it had acknowledged. With again it is killed before, started, and looked
+// at, so that it has shown what a process left that was killed.
+func (w *world) powerCycle(r *rand.Rand, while time.Duration, again bool) (wrong []string, err error) {
 	w.load(r, while)
+	if again {
+		wrong, err = w.startAnew()
+		if err != nil || len(wrong) > 0 {
+			return wrong, err
+		}
+	}
 	if err := w.n.cut(r); err != nil {
 		return nil, err
 	}
-	wrong := w.offline()
-	if _, err := w.n.start(); err != nil {
-		return append(wrong, fmt.Sprintf("the node does not start after the power failed: %v", err)), nil
-	}
-	more, err := w.check()
+	wrong = w.offline()
+	more, err := w.startAnew()
 	return append(wrong, more...), err
+}
+
+// startAnew starts the node and holds it to what it had acknowledged.
+func (w *world) startAnew() ([]string, error) {
+	if _, err := w.n.start(); err != nil {
+		return []string{fmt.Sprintf("the node does not start: %v", err)}, nil
+	}
+	return w.check()
 }
 
 // The power fails at random moments, and of what was not synced any part is
@@ -35,11 +47,12 @@ func TestPowerCut(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 3))
 	w := newWorldOf(t, newNodeOn(t, disk.New()))
 	for cut := range cuts {
-		wrong, err := w.powerCycle(r, time.Duration(10+r.IntN(250))*time.Millisecond)
+		wrong, err := w.powerCycle(r, time.Duration(10+r.IntN(250))*time.Millisecond, r.IntN(5) == 0)
 		if err != nil {
 			wrong = append(wrong, err.Error())
 		}
 		if len(wrong) > 0 {
+			w.n.keep()
 			t.Fatalf("cut %d:\n%s%s", cut, strings.Join(wrong, "\n"), w.n.logTail())
 		}
 	}
@@ -113,7 +126,7 @@ func TestPlantedPowerFaults(t *testing.T) {
 			w.n.disk.SetFaults(c.faults)
 			var said string
 			for i := range 10 {
-				wrong, err := w.powerCycle(rand.New(rand.NewPCG(1, uint64(i))), 200*time.Millisecond)
+				wrong, err := w.powerCycle(rand.New(rand.NewPCG(1, uint64(i))), 200*time.Millisecond, false)
 				if err != nil {
 					wrong = append(wrong, err.Error())
 				}
