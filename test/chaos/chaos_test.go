@@ -57,6 +57,7 @@ type world struct {
 	race    *contended
 	ledger  *sharedLedger
 	writes  int // that were acknowledged
+	counted int // operations of its disk that could have failed
 
 	mu    sync.Mutex
 	wrong []string // guarded by mu

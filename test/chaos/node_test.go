@@ -221,11 +221,12 @@ func (n *node) start() (took time.Duration, err error) {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			said.add(lines.Text())
 			if a := address.FindString(lines.Text()); a != "" {
-				found <- a
-				break
+				select {
+				case found <- a:
+				default: // it was said before
+				}
 			}
 		}
-		_, _ = io.Copy(io.Discard, out)
 	}()
 	deadline := time.NewTimer(4 * readyWithin)
 	defer deadline.Stop()
@@ -296,6 +297,7 @@ func (n *node) kill() {
 
 // stop ends the process in order.
 func (n *node) stop() error {
+	n.client.CloseIdleConnections() // or it waits for them
 	_ = n.cmd.Process.Signal(os.Interrupt)
 	<-n.ended
 	n.cmd = nil

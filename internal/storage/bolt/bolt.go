@@ -87,7 +87,15 @@ type Store struct {
 	current atomic.Pointer[snapshot] // nil once poisoned or closed
 	readers sync.WaitGroup           // snapshots that are not rolled back
 	failure atomic.Pointer[error]    // why the store is poisoned
-	stuck   bool                     // bbolt keeps a lock for ever; the writer's until it has ended
+
+	// Where bbolt panics while it begins or ends a transaction, it keeps a lock of
+	// its own for ever. Then it is stuck: nobody asks it for anything any more, and
+	// the file stays open. So that nobody waits for such a lock, txs is held while a
+	// transaction that reads begins or ends, and writes as long as there is one that
+	// writes.
+	txs    sync.Mutex
+	writes sync.Mutex
+	stuck  atomic.Bool
 
 	// mu guards the batches. It is held for instructions.
 	mu      sync.Mutex
@@ -325,42 +333,93 @@ func (s *Store) checkSchema() (err error) {
 			err = errors.Join(err, s.closeDB())
 		}
 	}()
+	tx, err := s.beginRead()
+	if err != nil {
+		return err
+	}
+	defer s.endRead(tx)
 	defer guard(&err, debug.SetPanicOnFault(true))
-	return s.db.View(func(tx *bbolt.Tx) error {
-		meta, rows := tx.Bucket(metaBucket), tx.Bucket(rowsBucket)
-		if meta == nil || rows == nil {
-			return fmt.Errorf("%w: not a store of Rotunda's", storage.ErrCorrupt)
+	meta, rows := tx.Bucket(metaBucket), tx.Bucket(rowsBucket)
+	if meta == nil || rows == nil {
+		return fmt.Errorf("%w: not a store of Rotunda's", storage.ErrCorrupt)
+	}
+	b := meta.Get(schemaKey)
+	if len(b) != 4 {
+		return fmt.Errorf("%w: no schema version", storage.ErrCorrupt)
+	}
+	switch v := binary.BigEndian.Uint32(b); {
+	case v > Schema:
+		return fmt.Errorf("%w: the store has schema version %d, this program knows %d: use the program that wrote it, or a later one", storage.ErrNewer, v, Schema)
+	case v == 0:
+		return fmt.Errorf("%w: schema version 0", storage.ErrCorrupt)
+	}
+	return nil
+}
+
+var errStuck = fmt.Errorf("%w: a page could not be read", storage.ErrPoisoned)
+
+// beginRead begins a transaction that reads, for [Store.endRead].
+func (s *Store) beginRead() (tx *bbolt.Tx, err error) {
+	s.txs.Lock()
+	defer s.txs.Unlock()
+	if s.stuck.Load() {
+		return nil, errStuck
+	}
+	defer guard(&err, debug.SetPanicOnFault(true))
+	defer s.sticks()()
+	return s.db.Begin(false)
+}
+
+// endRead ends a transaction that reads, which has nothing to lose.
+func (s *Store) endRead(tx *bbolt.Tx) {
+	s.txs.Lock()
+	defer s.txs.Unlock()
+	if s.stuck.Load() {
+		return
+	}
+	var err error
+	defer guard(&err, debug.SetPanicOnFault(true))
+	defer s.sticks()()
+	_ = tx.Rollback()
+}
+
+// sticks returns what is deferred behind [guard] where bbolt begins or ends a
+// transaction: it notes that bbolt panicked.
+func (s *Store) sticks() func() {
+	return func() {
+		if p := recover(); p != nil {
+			s.stuck.Store(true)
+			panic(p)
 		}
-		b := meta.Get(schemaKey)
-		if len(b) != 4 {
-			return fmt.Errorf("%w: no schema version", storage.ErrCorrupt)
-		}
-		switch v := binary.BigEndian.Uint32(b); {
-		case v > Schema:
-			return fmt.Errorf("%w: the store has schema version %d, this program knows %d: use the program that wrote it, or a later one", storage.ErrNewer, v, Schema)
-		case v == 0:
-			return fmt.Errorf("%w: schema version 0", storage.ErrCorrupt)
-		}
-		return nil
-	})
+	}
 }
 
 // snapshot begins a snapshot of what is durable; nothing may be on its way.
 func (s *Store) snapshot() (sn *snapshot, err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
-	tx, err := s.db.Begin(false)
+	tx, err := s.beginRead()
 	if err != nil {
 		return nil, err
 	}
-	rows := tx.Bucket(rowsBucket)
-	if rows == nil {
-		_ = tx.Rollback()
-		return nil, fmt.Errorf("%w: the rows are gone", storage.ErrCorrupt)
+	rows, err := rowsOf(tx)
+	if err != nil {
+		s.endRead(tx)
+		return nil, err
 	}
-	sn = &snapshot{tx: tx, rows: rows, mark: markOf(tx), done: s.readers.Done}
+	sn = &snapshot{tx: tx, rows: rows, mark: markOf(tx), done: func() {
+		s.endRead(tx)
+		s.readers.Done()
+	}}
 	sn.refs.Store(1)
 	s.readers.Add(1)
 	return sn, nil
+}
+
+func rowsOf(tx *bbolt.Tx) (rows *bbolt.Bucket, err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	if rows = tx.Bucket(rowsBucket); rows == nil {
+		return nil, fmt.Errorf("%w: the rows are gone", storage.ErrCorrupt)
+	}
+	return rows, nil
 }
 
 // markOf returns the mark of what tx shows, or makes.
@@ -483,16 +542,17 @@ func (s *Store) Close() error {
 		sn.release()
 	}
 	s.readers.Wait()
-	if s.stuck {
-		return s.failed()
-	}
 	if err := s.closeDB(); err != nil {
 		return fmt.Errorf("closing %s: %w", s.path, err)
 	}
 	return nil
 }
 
+// closeDB closes the file, unless bbolt keeps a lock that it would wait for.
 func (s *Store) closeDB() (err error) {
+	if s.stuck.Load() {
+		return errStuck
+	}
 	defer guard(&err, debug.SetPanicOnFault(true))
 	return s.db.Close()
 }

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -27,12 +28,14 @@ func (s *Store) Check(ctx context.Context) error {
 // over, and for keys that lead to a wrong page. bbolt looks on a goroutine of its own, which a fault would end, with
 // the process: only after a walk has met none.
 func (s *Store) checkFree() (err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
-	tx, err := s.db.Begin(true) // for the lock
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	tx, err := s.begin() // for the lock
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }()
+	defer func() { err = errors.Join(err, s.rollback(tx)) }()
+	defer guard(&err, debug.SetPanicOnFault(true))
 	for found := range tx.Check() { // to its end, or its goroutine stays
 		// bbolt gives texts only. A walk does not see the keys that lead to
 		// pages, by which rows are found. A page that is neither free nor in

@@ -341,6 +341,8 @@ func (e lostError) Unwrap() error { return e.error }
 // commit writes b to the file in one transaction of bbolt's. It sets
 // b.unknown if it fails when the transaction may have been kept.
 func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
+	s.writes.Lock()
+	defer s.writes.Unlock()
 	tx, err := s.begin()
 	if err != nil {
 		return 0, err
@@ -371,11 +373,14 @@ func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
 	return mark, nil
 }
 
+// begin begins a transaction that writes; writes is held until it has ended.
 func (s *Store) begin() (tx *bbolt.Tx, err error) {
-	s.stuck = true // if bbolt panics here, it keeps its lock
+	if s.stuck.Load() {
+		return nil, errStuck
+	}
 	defer guard(&err, debug.SetPanicOnFault(true))
+	defer s.sticks()()
 	tx, err = s.db.Begin(true)
-	s.stuck = false
 	if err != nil {
 		return nil, fmt.Errorf("beginning to write: %w", err)
 	}
@@ -409,10 +414,9 @@ func (s *Store) finish(tx *bbolt.Tx) (err error) {
 
 // rollback ends tx, unless bbolt has done so.
 func (s *Store) rollback(tx *bbolt.Tx) (err error) {
-	s.stuck = true
 	defer guard(&err, debug.SetPanicOnFault(true))
+	defer s.sticks()()
 	err = tx.Rollback()
-	s.stuck = false
 	if errors.Is(err, berrors.ErrTxClosed) {
 		return nil
 	}

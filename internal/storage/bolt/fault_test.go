@@ -618,6 +618,54 @@ func TestCutWhileOpen(t *testing.T) {
 	_ = s.Close()
 }
 
+// Where bbolt meets a fault with a lock of its own held, which it then keeps,
+// nobody waits for it: not who reads, writes or closes the store.
+func TestFirstPagesAreGone(t *testing.T) {
+	dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+	cut := false
+	s := open(t, dir, bolt.Config{Commit: func(commit func() error) error {
+		err := commit()
+		if cut {
+			err = errors.Join(err, os.Truncate(filepath.Join(dir, bolt.FileName), 0))
+		}
+		return err
+	}})
+	if err := put(ctx, s, "s", "1", "v"); err != nil {
+		t.Fatal(err)
+	}
+	held := make(chan struct{})
+	reading := make(chan error)
+	go func() {
+		reading <- s.View(ctx, func(storage.Reader) error {
+			close(held)
+			<-reading
+			return nil
+		})
+	}()
+	<-held
+	cut = true
+	if err := put(ctx, s, "s", "2", "v"); !errors.Is(err, storage.ErrUnknown) && !errors.Is(err, storage.ErrPoisoned) {
+		t.Errorf("Update = %v; want ErrPoisoned or ErrUnknown", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		reading <- nil
+		<-reading
+		if err := put(ctx, s, "s", "3", "v"); !errors.Is(err, storage.ErrPoisoned) {
+			t.Errorf("Update = %v; want ErrPoisoned", err)
+		}
+		if err := s.Close(); !errors.Is(err, storage.ErrPoisoned) {
+			t.Errorf("Close = %v; want ErrPoisoned", err)
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the store waits for ever")
+	}
+}
+
 func FuzzKey(f *testing.F) {
 	f.Add("s", "r", []byte("v"))
 	f.Add("", "", []byte{})

@@ -27,7 +27,7 @@ type snapshot struct {
 	rows *bbolt.Bucket
 	mark storage.Mark
 	refs atomic.Int64 // readers, and one while it is the current one
-	done func()
+	done func() // ends tx
 
 	finders sync.Pool // of *finder
 }
@@ -55,10 +55,7 @@ func (s *snapshot) release() {
 	if s.refs.Add(-1) > 0 {
 		return
 	}
-	defer s.done()
-	var err error
-	defer guard(&err, debug.SetPanicOnFault(true)) // of no use to anyone: a read-only transaction has nothing to lose
-	_ = s.tx.Rollback()
+	s.done()
 }
 
 // guard, deferred, turns a panic on damaged pages into an error: bbolt checks
