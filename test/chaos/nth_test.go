@@ -19,8 +19,13 @@ import (
 // faultKinds are the ways in which the n-th operation fails, once or from then on.
 func faultKinds() []disk.Faults {
 	return []disk.Faults{
-		{Kind: disk.EIO}, {Kind: disk.EIO, On: true}, {Kind: disk.ENOSPC}, {Kind: disk.ENOSPC, On: true},
-		{Kind: disk.Short}, {Kind: disk.Sync}, {Kind: disk.Sync, On: true},
+		{Kind: disk.EIO},
+		{Kind: disk.EIO, On: true},
+		{Kind: disk.ENOSPC},
+		{Kind: disk.ENOSPC, On: true},
+		{Kind: disk.Short},
+		{Kind: disk.Sync},
+		{Kind: disk.Sync, On: true},
 	}
 }
 

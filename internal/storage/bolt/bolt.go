@@ -268,7 +268,7 @@ func (s *Store) settle(dir string) error {
 func (s *Store) make(db *bbolt.DB, dir, fresh string) error {
 	var schema [4]byte
 	binary.BigEndian.PutUint32(schema[:], Schema)
-	err := db.Update(func(tx *bbolt.Tx) error {
+	err := s.update(db, func(tx *bbolt.Tx) error {
 		if _, err := tx.CreateBucketIfNotExists(rowsBucket); err != nil {
 			return err
 		}
@@ -281,12 +281,29 @@ func (s *Store) make(db *bbolt.DB, dir, fresh string) error {
 	name := func() error { return errors.Join(os.Rename(fresh, s.path), durable.SyncDir(dir)) }
 	switch {
 	case err != nil:
-		return errors.Join(err, db.Close())
+		return errors.Join(err, s.abandon(db))
 	case runtime.GOOS == "windows": // which does not rename what is open
 		return errors.Join(db.Close(), name())
 	default: // under the lock, so that two who make one do not overtake each other
 		return errors.Join(name(), db.Close())
 	}
+}
+
+// update writes to a file that is not in use yet, whose faults become errors.
+func (s *Store) update(db *bbolt.DB, fn func(*bbolt.Tx) error) (err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	defer s.sticks()()
+	return db.Update(fn)
+}
+
+// abandon closes a file that is of no use, unless bbolt keeps a lock that it
+// would wait for.
+func (s *Store) abandon(db *bbolt.DB) (err error) {
+	if s.stuck.Load() {
+		return nil
+	}
+	defer guard(&err, debug.SetPanicOnFault(true))
+	return db.Close()
 }
 
 // openDB opens path by bbolt, whose panics on a damaged file become errors.

@@ -109,12 +109,12 @@ func Load(dir string, next func() (storage.Key, []byte, error)) (err error) {
 		return fmt.Errorf("loading a store: %w", err)
 	}
 	db.NoSync = true // until the end
-	if err := load(db, next); err != nil {
-		return errors.Join(fmt.Errorf("loading a store: %w", err), db.Close(), os.Remove(fresh))
+	if err := s.load(db, next); err != nil {
+		return errors.Join(fmt.Errorf("loading a store: %w", err), s.abandon(db), os.Remove(fresh))
 	}
 	db.NoSync = false
 	if err := db.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("loading a store: %w", err), db.Close())
+		return errors.Join(fmt.Errorf("loading a store: %w", err), s.abandon(db))
 	}
 	if err := s.make(db, dir, fresh); err != nil {
 		return fmt.Errorf("loading a store: %w", err)
@@ -122,10 +122,10 @@ func Load(dir string, next func() (storage.Key, []byte, error)) (err error) {
 	return nil
 }
 
-func load(db *bbolt.DB, next func() (storage.Key, []byte, error)) error {
+func (s *Store) load(db *bbolt.DB, next func() (storage.Key, []byte, error)) error {
 	for {
 		more := true
-		err := db.Update(func(tx *bbolt.Tx) error {
+		err := s.update(db, func(tx *bbolt.Tx) error {
 			rows, err := tx.CreateBucketIfNotExists(rowsBucket)
 			if err != nil {
 				return err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // Faults is what a Disk does wrong. The zero value is nothing.
@@ -62,24 +64,24 @@ func (k Kind) concerns(c class) bool {
 		return c == writes
 	case Sync:
 		return c == syncs
+	case Kinds:
 	}
 	return false
 }
 
 // verdict is what becomes of an operation.
 type verdict struct {
-	errno syscall.Errno // that it returns
-	skip  bool          // it is not done, for all that is said
-	half  bool          // of it is
+	errno fuse.Status // that it returns
+	skip  bool        // it is not done, for all that is said
+	half  bool        // of it is
 }
 
 // judge counts an operation and says what becomes of it.
 func (d *Disk) judge(c class, name, on string, detail ...any) verdict {
-	if d.faults.Kind.concerns(c) {
-		d.stats.Ops++
-	} else {
+	if !d.faults.Kind.concerns(c) {
 		return verdict{}
 	}
+	d.stats.Ops++
 	if d.tracks {
 		d.trace = append(d.trace, strings.TrimSpace(fmt.Sprintln(append([]any{name, on}, detail...)...)))
 	}
@@ -93,12 +95,12 @@ func (d *Disk) judge(c class, name, on string, detail ...any) verdict {
 	}
 	switch f.Kind {
 	case ENOSPC:
-		return verdict{errno: syscall.ENOSPC}
+		return verdict{errno: fuse.Status(syscall.ENOSPC)}
 	case Short:
 		return verdict{half: true}
 	case EIO, Sync, Kinds:
 	}
-	return verdict{errno: syscall.EIO}
+	return verdict{errno: fuse.EIO}
 }
 
 // SetFaults makes the Disk do f wrong from now on, and begins to count its

@@ -48,7 +48,7 @@ func (f *files) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 	d, n, unlock := f.in(h.NodeId)
 	defer unlock()
 	if v := d.judge(looks, "lookup", name); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if n == nil || n.entries[name] == 0 {
 		return fuse.ENOENT
@@ -61,7 +61,7 @@ func (f *files) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 	d, n, unlock := f.in(in.NodeId)
 	defer unlock()
 	if v := d.judge(looks, "getattr", d.nameOf(in.NodeId)); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if n == nil {
 		return fuse.ENOENT
@@ -84,7 +84,7 @@ func (f *files) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 	}
 	v := d.judge(kind, "setattr", d.nameOf(in.NodeId), sized, size)
 	if v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if mode, ok := in.GetMode(); ok && !v.skip {
 		n.mode = n.mode&syscall.S_IFMT | mode&0o7777
@@ -124,7 +124,7 @@ func (f *files) make(dir uint64, mode uint32, name string, out *fuse.EntryOut) f
 		return fuse.Status(syscall.EEXIST)
 	}
 	if v := d.judge(takesRoom, "create", name); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	fresh := d.add(mode)
 	fresh.modified = time.Now().UnixNano()
@@ -144,7 +144,7 @@ func (f *files) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 		return fuse.Status(syscall.EEXIST)
 	}
 	if v := d.judge(takesRoom, "link", name); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	d.apply(change{set: []entry{{in.NodeId, name, old.id}}})
 	d.entry(old, out)
@@ -166,7 +166,7 @@ func (f *files) remove(dir uint64, name string) fuse.Status {
 		return fuse.ENOENT
 	}
 	if v := d.judge(changes, "remove", name); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if len(d.nodes[n.entries[name]].entries) > 0 {
 		return fuse.Status(syscall.ENOTEMPTY)
@@ -190,7 +190,7 @@ func (f *files) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fu
 		return fuse.Status(syscall.EEXIST)
 	}
 	if v := d.judge(changes, "rename", from, to); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	d.apply(change{set: []entry{{in.NodeId, from, 0}, {in.Newdir, to, n.entries[from]}}})
 	return fuse.OK
@@ -200,7 +200,7 @@ func (f *files) Open(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.S
 	d, n, unlock := f.in(in.NodeId)
 	defer unlock()
 	if v := d.judge(looks, "open", d.nameOf(in.NodeId)); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if n == nil {
 		return fuse.ENOENT
@@ -212,7 +212,7 @@ func (f *files) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 	d, n, unlock := f.in(in.NodeId)
 	defer unlock()
 	if v := d.judge(reads, "read", d.nameOf(in.NodeId), in.Offset); v.errno != 0 {
-		return nil, fuse.Status(v.errno)
+		return nil, v.errno
 	}
 	if n == nil {
 		return nil, fuse.ENOENT
@@ -228,7 +228,7 @@ func (f *files) Write(_ <-chan struct{}, in *fuse.WriteIn, b []byte) (uint32, fu
 	}
 	v := d.judge(writes, "write", d.nameOf(in.NodeId), in.Offset, len(b))
 	if v.errno != 0 {
-		return 0, fuse.Status(v.errno)
+		return 0, v.errno
 	}
 	if v.half && len(b) > 1 {
 		b = b[:len(b)/2]
@@ -248,7 +248,7 @@ func (f *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	}
 	v := d.judge(takesRoom, "fallocate", d.nameOf(in.NodeId), in.Offset, in.Length)
 	if v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if size := int64(in.Offset + in.Length); size > n.now.size {
 		d.change(n, write{size: size}, v.skip)
@@ -266,7 +266,7 @@ func (f *files) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	v := d.judge(syncs, "fsync", name)
 	if v.errno != 0 || v.skip {
 		n.written = nil // it is shown, and on its way nowhere
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	d.stats.Syncs++
 	if d.unsynced(name) {
@@ -285,7 +285,7 @@ func (f *files) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	v := d.judge(syncs, "fsyncdir", d.nameOf(in.NodeId))
 	if v.errno != 0 || v.skip {
 		d.names = slices.DeleteFunc(d.names, func(c change) bool { return slices.Contains(c.dirs, in.NodeId) })
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	d.stats.Syncs++
 	if !d.faults.NoSyncDir {
@@ -300,7 +300,7 @@ func (f *files) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fus
 	d, n, unlock := f.in(in.NodeId)
 	defer unlock()
 	if v := d.judge(looks, "opendir", d.nameOf(in.NodeId)); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if n == nil {
 		return fuse.ENOENT
@@ -312,7 +312,7 @@ func (f *files) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLi
 	d, n, unlock := f.in(in.NodeId)
 	defer unlock()
 	if v := d.judge(reads, "readdir", d.nameOf(in.NodeId)); v.errno != 0 {
-		return fuse.Status(v.errno)
+		return v.errno
 	}
 	if n == nil {
 		return fuse.ENOENT
