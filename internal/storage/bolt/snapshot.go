@@ -27,7 +27,7 @@ type snapshot struct {
 	rows *bbolt.Bucket
 	mark storage.Mark
 	refs atomic.Int64 // readers, and one while it is the current one
-	done func() // ends tx
+	done func()       // ends tx
 
 	finders sync.Pool // of *finder
 }
