@@ -270,7 +270,27 @@ func scalar(s string) string {
 	if err != nil {
 		return `""`
 	}
-	return string(q)
+	return escapeUnprintable(string(q))
+}
+
+// escapeUnprintable escapes what YAML does not take as it is and JSON does:
+// https://yaml.org/spec/1.2.2/#51-character-set
+func escapeUnprintable(s string) string {
+	unprintable := func(r rune) bool {
+		return r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xdfff || r == 0xfeff || r == 0xfffe || r == 0xffff
+	}
+	if strings.IndexFunc(s, unprintable) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unprintable(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // Items returns the elements of an array; none where v is no array.

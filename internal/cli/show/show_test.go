@@ -127,3 +127,15 @@ func TestShellAndEnvNames(t *testing.T) {
 		}
 	}
 }
+
+// TestYAMLIsPrintable holds that nothing stands in YAML that readers refuse.
+func TestYAMLIsPrintable(t *testing.T) {
+	t.Parallel()
+	raw, err := json.Marshal(map[string]string{"a": "\x00\x1f\x7f\u0080\u009f\ufeff\ufffe\uffffé🔑"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := YAML(raw), `a: "\u0000\u001f\u007f\u0080\u009f\ufeff\ufffe\uffffé🔑"`+"\n"; got != want {
+		t.Errorf("YAML gives %q, want %q", got, want)
+	}
+}
