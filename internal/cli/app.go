@@ -206,7 +206,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	if f, ok := errors.AsType[failure](err); ok && f.code != 0 {
 		return f.code
 	}
-	if api.StatusOf(err) != 0 {
+	if _, odd := errors.AsType[oddAnswer](err); odd || api.StatusOf(err) != 0 {
 		return 2
 	}
 	if _, ok := errors.AsType[*api.Unreachable](err); ok {
@@ -220,7 +220,7 @@ func cleanLines(s string) string {
 	for i := range lines {
 		lines[i] = show.Clean(lines[i])
 	}
-	return strings.Join(lines, "\n  ")
+	return strings.Join(lines, "\n  | ") // so that no line of it looks like ours
 }
 
 // target is the server that a command talks to.

@@ -215,7 +215,7 @@ func TestVaultVerbs(t *testing.T) {
 // clients know it.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	const ok = `{"request_id":"r","data":{"keys":["a"],"id":"x","capabilities":["read","list"],"policy":"path \"x\" {}"},"auth":null}`
+	const ok = `{"request_id":"r","data":{"keys":["a"],"id":"x","capabilities":["read","list"],"policy":"path \"x\" {}","allowed":true},"auth":{"client_token":"made"}}`
 	for _, tc := range []struct{ line, want, body string }{
 		{"token create -policy=a -policy=b -ttl=1h -use-limit=2 -display-name=n -metadata=k=v", "POST auth/token/create", `{"policies":["a","b"],"ttl":"1h","display_name":"n","num_uses":2,"renewable":true,"meta":{"k":"v"}}`},
 		{"token create -orphan -type=batch", "POST auth/token/create-orphan", `{"type":"batch"}`},

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"rotunda.dev/rotunda/internal/cli/api"
@@ -41,6 +40,9 @@ func (a *app) mountList(path string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if resp.Data.Kind() != '{' {
+			return oddAnswer{"what is mounted", nil}
+		}
 		a.warn(resp)
 		return a.print(view{doc: resp.Data, people: func(w io.Writer) error {
 			t := show.Table{Header: []string{"Path", "Type", "Accessor", "Description"}}
@@ -49,8 +51,8 @@ func (a *app) mountList(path string) *cobra.Command {
 			}
 			for _, m := range show.Sorted(resp.Data) {
 				var one mount
-				if err := json.Unmarshal(m.Value, &one); err != nil {
-					return fmt.Errorf("reading what is mounted: %w", err)
+				if err := unpack(m.Value, &one, "what is mounted"); err != nil {
+					return err
 				}
 				if !detailed {
 					t.Add(m.Name, one.Type, one.Accessor, first(one.Description, "n/a"))

@@ -36,6 +36,9 @@ func (a *app) explain(ctx context.Context, err error) (why string, next []string
 	if u, ok := errors.AsType[*api.Unreachable](err); ok {
 		return a.explainSilence(u)
 	}
+	if _, ok := errors.AsType[oddAnswer](err); ok {
+		return "something else listens at that address, or a proxy answers in its place", []string{"rotunda context show", "rotunda doctor"}
+	}
 	if errors.Is(err, profile.ErrNoHome) {
 		return "", []string{"set HOME, or XDG_CONFIG_HOME and XDG_STATE_HOME", "set VAULT_ADDR and VAULT_TOKEN, which need nothing saved"}
 	}
@@ -85,6 +88,8 @@ func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, nex
 		if rest, ok := strings.CutPrefix(t.address, "http://"); err == nil && ok {
 			return "the server speaks TLS", []string{"the same command with --address https://" + rest}
 		}
+	case e.Status >= 300 && e.Status < 400:
+		return "the server sends on to another address, which does not answer either or is not to be followed", []string{"rotunda context show", "the same command with --address, where it is known"}
 	case e.Status == 429:
 		return "too many requests came at once", nil
 	}

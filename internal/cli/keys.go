@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
@@ -163,8 +162,8 @@ proved with --verify, each by its holder, before the old ones are worth nothing.
 			if len(data) == 0 {
 				return &ans, nil, nil
 			}
-			if err := json.Unmarshal(data, &ans); err != nil {
-				return nil, nil, fmt.Errorf("reading the answer: %w", err)
+			if err := unpack(data, &ans, "the answer"); err != nil {
+				return nil, nil, err
 			}
 			return &ans, data, nil
 		}
@@ -316,8 +315,8 @@ make the token of both. The server allows it with enable_generate_root.`,
 			if len(resp.Body) == 0 {
 				return &ans, nil, nil
 			}
-			if err := json.Unmarshal(resp.Body, &ans); err != nil {
-				return nil, nil, fmt.Errorf("reading the answer: %w", err)
+			if err := unpack(resp.Body, &ans, "the answer"); err != nil {
+				return nil, nil, err
 			}
 			return &ans, jsontext.Value(resp.Body), nil
 		}
@@ -437,8 +436,8 @@ func (a *app) sealSlots() *cobra.Command {
 			var ans struct {
 				Slots []slot `json:"slots"`
 			}
-			if err := json.Unmarshal(resp.Data, &ans); err != nil {
-				return fmt.Errorf("reading the answer: %w", err)
+			if err := unpack(resp.Data, &ans, "the answer"); err != nil {
+				return err
 			}
 			return a.print(view{doc: resp.Data, people: func(w io.Writer) error {
 				t := show.Table{Header: []string{"ID", "Kind", "Opened By"}}
@@ -483,8 +482,8 @@ slot yet gets it when the server is next unsealed.`,
 			Slot       slot     `json:"slot"`
 			KeysBase64 []string `json:"keys_base64"`
 		}
-		if err := json.Unmarshal(resp.Data, &ans); err != nil {
-			return fmt.Errorf("reading the answer: %w", err)
+		if err := unpack(resp.Data, &ans, "the answer"); err != nil {
+			return err
 		}
 		return a.print(view{doc: resp.Data, people: func(w io.Writer) error {
 			var b strings.Builder

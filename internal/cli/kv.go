@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
@@ -400,8 +399,8 @@ func (a *app) kvMetadataGet() *cobra.Command {
 			for _, mem := range show.Members(resp.Data) {
 				if mem.Name != "versions" {
 					rest = append(rest, mem)
-				} else if err := json.Unmarshal(mem.Value, &versions); err != nil {
-					return fmt.Errorf("reading versions: %w", err)
+				} else if err := unpack(mem.Value, &versions, "versions"); err != nil {
+					return err
 				}
 			}
 			if err := a.titled(w, "Metadata", rest.json()); err != nil {

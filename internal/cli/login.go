@@ -88,6 +88,9 @@ func (a *app) login(cmd *cobra.Command, args []string, o loginOptions) error {
 	if api.StatusOf(err) == 403 {
 		return failure{err: fmt.Errorf("%s does not know this token, or it has expired", t.address), code: 2, next: []string{"rotunda status"}}
 	}
+	if err == nil {
+		err = expect(resp, "policies", "who the token is")
+	}
 	if err != nil {
 		return err
 	}
@@ -249,6 +252,9 @@ func (a *app) whoamiCommand() *cobra.Command {
 			resp, err := cl.Do(cmd.Context(), api.Request{Method: "GET", Path: selfPath, NoWrap: true})
 			if api.StatusOf(err) == 403 {
 				return failure{err: fmt.Errorf("%s does not know the token from %s, or it has expired", t.address, t.source), code: 2, next: []string{"rotunda login"}}
+			}
+			if err == nil {
+				err = expect(resp, "policies", "who you are")
 			}
 			if err != nil {
 				return err

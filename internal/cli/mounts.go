@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"rotunda.dev/rotunda/internal/cli/api"
@@ -73,8 +72,8 @@ func (a *app) preflight(ctx context.Context, c *api.Client, path string) (mountI
 		Type    string         `json:"type"`
 		Options map[string]any `json:"options"`
 	}
-	if err := json.Unmarshal(resp.Data, &data); err != nil {
-		return mountInfo{}, fmt.Errorf("reading what is mounted: %w", err)
+	if err := unpack(resp.Data, &data, "what is mounted"); err != nil {
+		return mountInfo{}, err
 	}
 	return mountInfo{path: data.Path, v2: data.Options["version"] == "2", kind: data.Type}, nil
 }
@@ -241,8 +240,8 @@ func (a *app) deleted(m mountInfo, rel string, md jsontext.Value) error {
 		DeletionTime string `json:"deletion_time"`
 		Destroyed    bool   `json:"destroyed"`
 	}
-	if err := json.Unmarshal(md, &meta); err != nil {
-		return fmt.Errorf("reading metadata: %w", err)
+	if err := unpack(md, &meta, "metadata"); err != nil {
+		return err
 	}
 	d := deletedError{rel, meta.Version, meta.DeletionTime, meta.Destroyed, m.path}
 	next := []string{"rotunda history" + a.mountFlag() + " " + show.Shell(rel)}
@@ -314,8 +313,8 @@ func (a *app) list(ctx context.Context, c *api.Client, m mountInfo, rel string) 
 	var data struct {
 		Keys []string `json:"keys"`
 	}
-	if err := json.Unmarshal(resp.Data, &data); err != nil {
-		return nil, fmt.Errorf("reading a list: %w", err)
+	if err := unpack(resp.Data, &data, "a list"); err != nil {
+		return nil, err
 	}
 	return data.Keys, nil
 }
@@ -482,8 +481,8 @@ func (a *app) versions(ctx context.Context, c *api.Client, m mountInfo, rel stri
 		Current  int64                  `json:"current_version"`
 		Versions map[string]versionInfo `json:"versions"`
 	}
-	if err := json.Unmarshal(resp.Data, &data); err != nil {
-		return nil, 0, fmt.Errorf("reading metadata: %w", err)
+	if err := unpack(resp.Data, &data, "metadata"); err != nil {
+		return nil, 0, err
 	}
 	out := make([]versionInfo, 0, len(data.Versions))
 	for k, v := range data.Versions {

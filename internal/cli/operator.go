@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
@@ -55,6 +54,9 @@ func (a *app) status(ctx context.Context) error {
 		}
 		return failure{err: err, code: 1}
 	}
+	if err := expect(resp, "sealed", "whether it is sealed"); err != nil {
+		return failure{err: err, code: 1}
+	}
 	return a.printStatus(ctx, cl, resp.Body, true)
 }
 
@@ -62,8 +64,8 @@ func (a *app) status(ctx context.Context) error {
 // sealed server is exit code 2.
 func (a *app) printStatus(ctx context.Context, cl *api.Client, body []byte, exit bool) error {
 	var s sealStatus
-	if err := json.Unmarshal(body, &s); err != nil {
-		return fmt.Errorf("reading the status: %w", err)
+	if err := unpack(body, &s, "the status"); err != nil {
+		return err
 	}
 	doc := object(show.Members(body))
 	if !s.Sealed && s.Initialized {
@@ -259,8 +261,11 @@ once and kept nowhere: give each share to another person.`,
 
 func (a *app) printInit(raw []byte, shares, threshold, recoveryShares, recoveryThreshold int) error {
 	var ans initAnswer
-	if err := json.Unmarshal(raw, &ans); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+	if err := unpack(raw, &ans, "the answer"); err != nil {
+		return err
+	}
+	if ans.RootToken == "" {
+		return oddAnswer{"the keys", nil}
 	}
 	list := func(v []string) []string {
 		if v == nil {

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/hashicorp/hcl/hcl/printer"
 	"github.com/spf13/cobra"
@@ -177,6 +176,9 @@ metadata/ after the mount. Without a flag it is about yourself.`,
 		if err != nil {
 			return err
 		}
+		if err := expect(resp, "allowed", "whether it is allowed"); err != nil {
+			return err
+		}
 		a.warn(resp)
 		return a.print(view{doc: resp.Data, people: func(w io.Writer) error { return a.explanation(w, resp.Data) }})
 	}
@@ -211,8 +213,8 @@ type trace struct {
 // would be needed.
 func (a *app) explanation(w io.Writer, data jsontext.Value) error {
 	var t trace
-	if err := json.Unmarshal(data, &t); err != nil {
-		return fmt.Errorf("reading the explanation: %w", err)
+	if err := unpack(data, &t, "the explanation"); err != nil {
+		return err
 	}
 	word := "denied"
 	if t.Allowed {

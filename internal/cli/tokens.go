@@ -93,6 +93,9 @@ func (a *app) tokenCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if resp.Auth == nil && resp.WrapInfo == nil {
+			return oddAnswer{"the token", nil}
+		}
 		return a.printResponse(resp)
 	}
 	return c

@@ -148,12 +148,17 @@ func TestVaultCommandLines(t *testing.T) {
 			f.answer("GET sys/mounts", 200, `{"data":{}}`)
 			f.answer("GET sys/auth", 200, `{"data":{}}`)
 			for _, line := range []string{
-				"GET sys/audit", "GET sys/policies/acl?list=true", "GET sys/policies/acl/default", "GET auth/token/lookup-self",
-				"POST auth/token/create", "POST auth/token/create-orphan", "POST auth/token/create/r", "POST sys/remount", "GET sys/ha-status", "GET sys/key-status", "POST sys/rotate/keyring",
-				"GET sys/version-history?list=true", "PUT sys/wrapping/unwrap", "PUT sys/init", "POST sys/capabilities-self", "POST sys/capabilities",
+				"GET sys/audit", "GET sys/policies/acl?list=true", "GET sys/policies/acl/default",
+				"POST sys/remount", "GET sys/ha-status", "GET sys/key-status", "POST sys/rotate/keyring",
+				"GET sys/version-history?list=true", "PUT sys/wrapping/unwrap", "POST sys/capabilities-self", "POST sys/capabilities",
 			} {
 				f.answer(line, 200, `{"request_id":"r","data":{"v":"x"},"auth":null}`)
 			}
+			for _, line := range []string{"POST auth/token/create", "POST auth/token/create-orphan", "POST auth/token/create/r"} {
+				f.answer(line, 200, `{"auth":{"client_token":"made"}}`)
+			}
+			f.answer("GET auth/token/lookup-self", 200, `{"data":{"policies":["root"]}}`)
+			f.answer("PUT sys/init", 200, `{"keys":["aa"],"keys_base64":["qg=="],"root_token":"made"}`)
 			f.answer("GET sys/seal-status", 200, `{"initialized":false,"sealed":true}`)
 			f.answer("GET sys/init", 200, `{"initialized":true}`)
 			f.answer("GET sys/generate-root/attempt", 200, `{"otp_length":28}`)
