@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -159,18 +160,22 @@ func (o *Options) UnmarshalJSON(b []byte) error {
 	if jsontext.Value(b).Kind() == 'n' {
 		return nil
 	}
-	var raw struct {
-		CAS jsontext.Value `json:"cas"`
-	}
+	var raw map[string]jsontext.Value
 	if err := json.Unmarshal(b, &raw); err != nil {
 		return fault.Wrap(fault.Invalid, err, "options must be a JSON object")
 	}
-	if len(raw.CAS) == 0 {
+	cas, given := raw["cas"]
+	for called := range raw {
+		if called != "cas" && strings.EqualFold(called, "cas") {
+			return fault.New(fault.Invalid, "options: \"cas\" is spelled in another case") // who sends it relies on it
+		}
+	}
+	if !given {
 		return nil
 	}
-	text := string(raw.CAS)
-	if raw.CAS.Kind() == '"' {
-		if err := json.Unmarshal(raw.CAS, &text); err != nil {
+	text := string(cas)
+	if cas.Kind() == '"' {
+		if err := json.Unmarshal(cas, &text); err != nil {
 			return fault.Wrap(fault.Invalid, err, "options must be a JSON object")
 		}
 	}

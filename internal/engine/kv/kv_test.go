@@ -459,12 +459,35 @@ func TestListFiltered(t *testing.T) {
 		if out.Next == "" {
 			break
 		}
-		if out.Next <= in.After {
-			t.Fatalf("next = %q after %q", out.Next, in.After)
+		if out.Next != out.Keys[len(out.Keys)-1] {
+			t.Fatalf("next = %q; want the last name that is shown of %q, and no other", out.Next, out.Keys)
 		}
 		in.After = out.Next
 	}
 	wantSame(t, "all pages", all, []string{"d/", "s03", "s57"})
+	// What is hidden is not told by where a list stops, however it is asked for.
+	for limit := range 3 {
+		for i := range 60 {
+			in := kv.ListIn{Limit: limit, Filter: true, After: fmt.Sprintf("s%02d", i)}
+			told := func(keys []string, next string, err error) {
+				t.Helper()
+				if err != nil && !fault.Is(err, fault.NotFound) {
+					t.Fatal(err)
+				}
+				for _, n := range append(keys, next) {
+					if n != "" && n != "s57" && n != "s03" {
+						t.Errorf("list %+v = %v, next %q; want nothing that is hidden", in, keys, next)
+					}
+				}
+			}
+			c := m.Call()
+			c.May = func(_ op.Verb, resource string) bool { return seen[resource] }
+			out, err := enginetest.DoAs(t.Context(), m.Rig, c, kv.List, in)
+			told(out.Keys, out.Next, err)
+			detailed, err := enginetest.DoAs(t.Context(), m.Rig, c, kv.ListDetailed, in)
+			told(detailed.Keys, detailed.Next, err)
+		}
+	}
 
 	c := m.Call()
 	c.May = nil

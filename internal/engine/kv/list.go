@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"rotunda.dev/rotunda/internal/directory"
@@ -24,9 +25,10 @@ const (
 // of directories end in a slash.
 //
 // A filtered list shows a secret that the caller may read under data/ or
-// metadata/, and a directory that the caller may list. It looks at no more than
-// ten names for one that is asked for; where it stopped before the end it
-// says in "next" what to send as "after" to go on.
+// metadata/, and a directory that the caller may list. Once it has something to
+// show it looks at no more than ten names for one that is asked for; where it
+// stopped before the end it says in "next" what to send as "after" to go on,
+// which is the last name that it shows: of those that it hides it says none.
 var List = op.Def[ListIn, ListOut]{
 	Name: "kv.list", Verb: op.List, Path: "metadata/{path...}",
 	Does: "List the names of secrets and directories in a directory.",
@@ -83,7 +85,7 @@ func (m *mounted) listNames(ctx context.Context, c *op.Call, in ListIn, may func
 	err := m.env.Store.View(ctx, func(r storage.Reader) error {
 		var err error
 		if m.filter || in.Filter {
-			out, err = filtered(r, c, dir, in, m.env.Limits.ListPage, may)
+			out, err = filtered(ctx, r, c, dir, in, m.env.Limits.ListPage, may)
 			return err
 		}
 		out.Keys, _, err = directory.List(r, dir, in.After, in.Limit)
@@ -104,7 +106,7 @@ func (m *mounted) listNames(ctx context.Context, c *op.Call, in ListIn, may func
 	return out, nil
 }
 
-func filtered(r storage.Reader, c *op.Call, dir string, in ListIn, page int, may func(name, path string) bool) (ListOut, error) {
+func filtered(ctx context.Context, r storage.Reader, c *op.Call, dir string, in ListIn, page int, may func(name, path string) bool) (ListOut, error) {
 	var out ListOut
 	if c.May == nil {
 		return out, nil
@@ -114,10 +116,13 @@ func filtered(r storage.Reader, c *op.Call, dir string, in ListIn, page int, may
 		limit = page
 	}
 	after := in.After
-	for left := filterFactor * limit; left > 0; {
-		names, more, err := directory.List(r, dir, after, min(left, pageNames))
+	for left := filterFactor * limit; left > 0 || len(out.Keys) == 0; left -= pageNames {
+		names, more, err := directory.List(r, dir, after, pageNames)
 		if err != nil {
 			return ListOut{}, err
+		}
+		if err := ctx.Err(); err != nil {
+			return ListOut{}, fmt.Errorf("listing names: %w", err)
 		}
 		for i, n := range names {
 			after = n
@@ -126,17 +131,16 @@ func filtered(r storage.Reader, c *op.Call, dir string, in ListIn, page int, may
 			}
 			if in.Limit > 0 && len(out.Keys) == in.Limit {
 				if more || i+1 < len(names) {
-					out.Next = after
+					out.Next = n
 				}
 				return out, nil
 			}
 		}
-		left -= len(names)
 		if !more {
 			return out, nil
 		}
 	}
-	out.Next = after
+	out.Next = out.Keys[len(out.Keys)-1]
 	return out, nil
 }
 
@@ -164,23 +168,21 @@ func (m *mounted) listDetailed(ctx context.Context, c *op.Call, in ListIn) (Deta
 	if limit == 0 {
 		limit = m.env.Limits.ListPage
 	}
+	may := func(name, path string) bool {
+		verb := op.Read
+		if strings.HasSuffix(name, "/") {
+			verb = op.List
+		}
+		return c.May != nil && c.May(verb, string(c.Mount.Path)+"metadata/"+path)
+	}
 	err := m.env.Store.View(ctx, func(r storage.Reader) error {
-		names, more, err := directory.List(r, dir, in.After, limit)
+		names, next, err := m.detailed(ctx, r, c, dir, in, limit, may)
 		if err != nil {
 			return err
 		}
+		out.Keys, out.Next = names, next
 		for _, n := range names {
-			isDir := strings.HasSuffix(n, "/")
-			verb := op.Read
-			if isDir {
-				verb = op.List
-			}
-			visible := c.May != nil && c.May(verb, string(c.Mount.Path)+"metadata/"+dir+n)
-			if (m.filter || in.Filter) && !visible {
-				continue
-			}
-			out.Keys = append(out.Keys, n)
-			if isDir || !visible {
+			if strings.HasSuffix(n, "/") || !may(n, dir+n) {
 				continue
 			}
 			x, err := m.safe.Find(r, dir+n)
@@ -192,9 +194,6 @@ func (m *mounted) listDetailed(ctx context.Context, c *op.Call, in ListIn) (Deta
 			}
 			out.KeyInfo[n] = metadataOut(x)
 		}
-		if more && in.Limit != limit && len(names) > 0 {
-			out.Next = names[len(names)-1]
-		}
 		return nil
 	})
 	if err != nil {
@@ -204,4 +203,18 @@ func (m *mounted) listDetailed(ctx context.Context, c *op.Call, in ListIn) (Deta
 		return DetailedOut{}, errNone()
 	}
 	return out, nil
+}
+
+// detailed returns the names of a detailed list, and where it stopped.
+func (m *mounted) detailed(ctx context.Context, r storage.Reader, c *op.Call, dir string, in ListIn, limit int, may func(name, path string) bool) (names []string, next string, err error) {
+	if m.filter || in.Filter {
+		in.Limit = limit
+		out, err := filtered(ctx, r, c, dir, in, limit, may)
+		return out.Keys, out.Next, err
+	}
+	names, more, err := directory.List(r, dir, in.After, limit)
+	if more && in.Limit != limit && len(names) > 0 {
+		next = names[len(names)-1]
+	}
+	return names, next, err
 }
