@@ -211,6 +211,10 @@ func (p *passage) run(ctx context.Context) (value any, err error) {
 			return nil, err
 		}
 	}
+	if req.WrapTTL > 0 && p.op.Auth == op.Open && p.entry == nil {
+		// What anybody may ask for is not kept for anybody: it would fill the store.
+		return nil, fault.New(fault.Unauthenticated, "permission denied")
+	}
 	if req.Help {
 		return nil, nil //nolint:nilnil // help has no value but the operation itself
 	}
