@@ -24,7 +24,7 @@ import (
 
 func newHasher() *audit.Hasher {
 	return audit.NewHasher(func(parts ...[]byte) (sum [32]byte) {
-		h := hmac.New(sha256.New, []byte("key"))
+		h := hmac.New(sha256.New, []byte("a key of 14 bytes at least"))
 		for _, p := range parts {
 			h.Write(p)
 		}

@@ -129,7 +129,7 @@ takes Vault's commands and flags: rotunda kv get -mount=secret app.`,
 		commands  []*cobra.Command
 	}{
 		{"start", "Start here:", []*cobra.Command{a.upCommand(), a.setCommand(), a.getCommand(), a.runCommand(), a.lsCommand(), a.importCommand()}},
-		{"secrets", "Secrets and their history:", []*cobra.Command{a.rmCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand()}},
+		{"secrets", "Secrets and their history:", []*cobra.Command{a.rmCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(), a.restoreCommand()}},
 		{"access", "Who you are, who may do what:", []*cobra.Command{a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(), a.envCommand(), a.tokenCommand(), a.policyCommand(), a.authCommand()}},
 		{"server", "The server:", []*cobra.Command{a.serverCommand(), a.statusCommand(), a.operatorCommand(), a.auditCommand(), a.doctorCommand(), a.secretsCommand()}},
 		{"vault", "Vault's verbs:", []*cobra.Command{a.kvCommand(), a.readCommand(), a.writeCommand(), a.listCommand(), a.deleteCommand(), a.patchCommand(), a.unwrapCommand(), a.leaseCommand(), a.pathHelpCommand()}},

@@ -34,6 +34,22 @@ type Backups struct {
 	// Read returns the answer of the API to a GET of path by root, as if the
 	// backup had been restored.
 	Read func(ctx context.Context, c RestoreConfig, path string) (answer []byte, err error)
+
+	// Tree returns the secrets of a part of a mount that are in a backup.
+	Tree func(ctx context.Context, c RestoreConfig, t Tree) ([]TreeSecret, error)
+}
+
+// Tree is a part of a mount with secrets.
+type Tree struct {
+	Mount string // with a slash at its end
+	V2    bool   // it keeps versions
+	Path  string // of a secret, or of what is above some; empty for all
+}
+
+// TreeSecret is a secret in a backup: a JSON object.
+type TreeSecret struct {
+	Path string
+	Data secret.JSON
 }
 
 // StoppedNode says where a node is.

@@ -14,13 +14,17 @@ import (
 	"rotunda.dev/rotunda/internal/cli/show"
 )
 
-// planned is one secret that an import would write.
+// planned is one secret that an import or a restore would write.
 type planned struct {
 	Path   string `json:"path"`
-	Action string `json:"action"` // new, changed, same
+	Action string `json:"action"` // new, changed, same; of a restore newer or lost, too
 	data   object
 	cas    *int64
+	revive int64 // the version whose data comes back, which is deleted; 0 for none
 }
+
+// writes reports whether there is something to write.
+func (p planned) writes() bool { return p.Action == "new" || p.Action == "changed" }
 
 func (a *app) importCommand() *cobra.Command {
 	var as string
@@ -126,6 +130,11 @@ func (a *app) plan(ctx context.Context, c *api.Client, m mountInfo, dir string, 
 			plan = append(plan, planned{Path: join(dir, it.Path), data: object{{Name: "value", Value: it.Value}}})
 		}
 	}
+	return plan, a.compare(ctx, c, m, plan)
+}
+
+// compare says what is to be done for each of a plan.
+func (a *app) compare(ctx context.Context, c *api.Client, m mountInfo, plan []planned) error {
 	bar := a.progress("comparing", len(plan))
 	defer bar.end()
 	for i := range plan {
@@ -141,14 +150,14 @@ func (a *app) plan(ctx context.Context, c *api.Client, m mountInfo, dir string, 
 		case errors.Is(err, errMissing):
 			p.Action, p.cas = "new", new(int64)
 		default:
-			return nil, err
+			return err
 		}
 		if !m.v2 {
 			p.cas = nil
 		}
 		bar.step()
 	}
-	return plan, nil
+	return nil
 }
 
 // carryOut shows a plan, asks, and writes.
@@ -157,7 +166,13 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, m mountInfo, plan []p
 	for _, p := range plan {
 		count[p.Action]++
 	}
-	summary := fmt.Sprintf("%d new, %d changed, %d the same", count["new"], count["changed"], count["same"])
+	parts := []string{fmt.Sprintf("%d new, %d changed, %d the same", count["new"], count["changed"], count["same"])}
+	for _, action := range []string{"newer", "lost"} {
+		if count[action] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", count[action], action))
+		}
+	}
+	summary := strings.Join(parts, ", ")
 	format, err := a.format()
 	if err != nil {
 		return err
@@ -184,7 +199,7 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, m mountInfo, plan []p
 		}
 	}
 	if todo == 0 {
-		a.note("everything is stored already")
+		a.note("everything is stored already (%s)", summary)
 	} else {
 		if err := a.confirm(fmt.Sprintf("Store %d secrets in %s (%s)?", todo, m.path, summary)); err != nil {
 			return err
@@ -192,10 +207,10 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, m mountInfo, plan []p
 		bar := a.progress("storing", todo)
 		done := 0
 		for _, p := range plan {
-			if p.Action == "same" {
+			if !p.writes() {
 				continue
 			}
-			if _, _, err := a.write(ctx, c, m, p.Path, p.data, p.cas); err != nil {
+			if err := a.carryOne(ctx, c, m, p); err != nil {
 				bar.end()
 				a.note("%d of %d were stored; to go on, give the same command again", done, todo)
 				return err

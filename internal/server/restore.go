@@ -11,9 +11,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/backup"
@@ -308,15 +313,103 @@ func (o unwrapped) Unseal(context.Context, []seal.Stanza, []byte) (secret.Bytes,
 	return o.root.Clone(), nil
 }
 
-// readBackup answers a GET from a backup: it is restored to a directory beside
-// it, which is removed again.
+// readBackup answers a GET from a backup.
 func readBackup(ctx context.Context, c cli.RestoreConfig, path string) (answer []byte, err error) {
+	err = servedBackup(ctx, c, func(get getter) error {
+		status, body, err := get(path)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusOK {
+			return fmt.Errorf("the backup answers %d to a read of %s: %s", status, path, body)
+		}
+		answer = body
+		return nil
+	})
+	return answer, err
+}
+
+// readTree returns the secrets of a mount that are at a path, or below it, in a backup.
+func readTree(ctx context.Context, c cli.RestoreConfig, t cli.Tree) (found []cli.TreeSecret, err error) {
+	data, metadata := t.Mount, t.Mount
+	if t.V2 {
+		data, metadata = t.Mount+"data/", t.Mount+"metadata/"
+	}
+	err = servedBackup(ctx, c, func(get getter) error {
+		read := func(path string) error {
+			status, body, err := get(data + escaped(path))
+			if err != nil {
+				return err
+			}
+			if status == http.StatusNotFound { // deleted, or none
+				return nil
+			}
+			value, err := valueIn(body, t.V2)
+			if status != http.StatusOK || err != nil {
+				return errors.Join(fmt.Errorf("the backup answers %d to a read of %s", status, path), err)
+			}
+			found = append(found, cli.TreeSecret{Path: path, Data: secret.NewJSON(value)})
+			return nil
+		}
+		var walk func(dir string) error
+		walk = func(dir string) error {
+			status, body, err := get(strings.TrimSuffix(metadata+escaped(dir), "/") + "?list=true")
+			if err != nil || status == http.StatusNotFound {
+				return err
+			}
+			var answer struct {
+				Data struct {
+					Keys []string `json:"keys"`
+				} `json:"data"`
+			}
+			if err := json.Unmarshal(body, &answer); status != http.StatusOK || err != nil {
+				return errors.Join(fmt.Errorf("the backup answers %d to a list of %s", status, dir), err)
+			}
+			for _, key := range answer.Data.Keys {
+				do := read
+				if strings.HasSuffix(key, "/") {
+					do = walk
+				}
+				if err := do(dir + key); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if t.Path == "" {
+			return walk("")
+		}
+		return errors.Join(read(t.Path), walk(t.Path+"/"))
+	})
+	return found, err
+}
+
+// escaped is a path as it stands in a URL.
+func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }
+
+// valueIn returns the data of a secret in an answer, byte for byte.
+func valueIn(body []byte, v2 bool) (jsontext.Value, error) {
+	var answer struct {
+		Data jsontext.Value `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || !v2 {
+		return answer.Data, err
+	}
+	return valueIn(answer.Data, false)
+}
+
+// getter answers a GET by root.
+type getter func(path string) (status int, body []byte, err error)
+
+// servedBackup calls fn with a node that nobody else talks to, of a backup that
+// is restored to a directory beside it, which is removed again.
+func servedBackup(ctx context.Context, c cli.RestoreConfig, fn func(getter) error) (err error) {
 	dir, err := os.MkdirTemp(filepath.Dir(c.Backup), "."+filepath.Base(c.Backup)+".reading-")
 	if err != nil {
-		return nil, fmt.Errorf("making a directory to restore to: %w", err)
+		return fmt.Errorf("making a directory to restore to: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	err = openBackup(ctx, c, func(o *backup.Opened, root secret.Bytes) (err error) {
+	return openBackup(ctx, c, func(o *backup.Opened, root secret.Bytes) (err error) {
 		data := filepath.Join(dir, "data")
 		if err := privateDir(data); err != nil {
 			return err
@@ -332,37 +425,33 @@ func readBackup(ctx context.Context, c cli.RestoreConfig, path string) (answer [
 			return err
 		}
 		defer func() { err = errors.Join(err, n.Close()) }()
-		answer, err = n.get(ctx, path)
-		return err
+		if err := n.gate.AutoUnseal(ctx); err != nil {
+			return err
+		}
+		var token secret.Text
+		err = n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) (err error) {
+			token, err = b.IssueShortRoot(ctx, n.c.Clock.Now())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		h := n.Handler()
+		return fn(func(path string) (int, []byte, error) { return getBy(ctx, h, token, path) })
 	})
-	return answer, err
 }
 
-// get unseals a node that nobody else talks to, and answers a GET by root.
-func (n *Node) get(ctx context.Context, path string) ([]byte, error) {
-	if err := n.gate.AutoUnseal(ctx); err != nil {
-		return nil, err
-	}
-	var token secret.Text
-	err := n.gate.With(ctx, func(ctx context.Context, b *broker.Broker) (err error) {
-		token, err = b.IssueShortRoot(ctx, n.c.Clock.Now())
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
+// getBy answers a GET within this process.
+func getBy(ctx context.Context, h http.Handler, token secret.Text, path string) (status int, body []byte, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://backup/v1/"+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("asking for %s: %w", path, err)
+		return 0, nil, fmt.Errorf("asking for %s: %w", path, err)
 	}
 	r.RequestURI, r.RemoteAddr = r.URL.RequestURI(), "127.0.0.1:1"
 	r.Header.Set("X-Vault-Token", token.Reveal()) //nolint:forbidigo // a request within this process
 	w := &recorder{head: http.Header{}}
-	n.Handler().ServeHTTP(w, r)
-	if w.status != http.StatusOK {
-		return nil, fmt.Errorf("the backup answers %d to a read of %s: %s", w.status, path, w.body.Bytes())
-	}
-	return w.body.Bytes(), nil
+	h.ServeHTTP(w, r)
+	return w.status, w.body.Bytes(), nil
 }
 
 // recorder keeps an answer.
