@@ -148,7 +148,7 @@ func (b *Broker) Handle(ctx context.Context, req *Request) (*Response, error) {
 	if req.WrapTTL > 0 && err == nil && p.op.Name != "" && !req.Help && !response.empty() {
 		err = p.wrap(ctx, response)
 	}
-	if !p.kept || p.wrapped != nil || err != nil {
+	if !p.kept || err != nil {
 		if recorded := b.p.Journal.Append(context.WithoutCancel(ctx), p.outcome(err)); recorded != nil {
 			b.p.Log.LogAttrs(ctx, slog.LevelError, "recording an outcome", slog.String("request_id", req.ID), slog.Any("cause", recorded))
 			response, err = nil, recorded
@@ -233,7 +233,7 @@ func (p *passage) rider() *storage.Rider {
 	r := p.b.p.Journal.Rider(p.record)
 	done := r.Done
 	r.Done = func() {
-		p.kept, p.intent = p.op.InTransaction, !p.op.InTransaction
+		p.kept, p.intent = p.ends(), !p.ends()
 		if done != nil {
 			done()
 		}

@@ -14,11 +14,15 @@ import (
 // record is what the journal keeps with the operation's own transaction: of an
 // operation that is one transaction the outcome, of another that it began.
 func (p *passage) record() (*audit.Record, error) {
-	if !p.op.InTransaction {
+	if !p.ends() {
 		return p.begun(), nil
 	}
 	return p.outcome(nil), nil
 }
+
+// ends reports whether the operation's own transaction is all that is done: an
+// answer that is wrapped is kept in another.
+func (p *passage) ends() bool { return p.op.InTransaction && p.req.WrapTTL <= 0 }
 
 // begun is the record of an operation that is about to have effects.
 func (p *passage) begun() *audit.Record {
