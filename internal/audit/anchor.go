@@ -468,7 +468,7 @@ func (r *Reader) reaches(e *extent, a *Anchor) error {
 		d.Offset, d.Seq, d.What = at, a.Last, fmt.Sprintf("record %d is not the one that was durable", a.Last)
 		return d
 	}
-	d.Seq, d.What = last+1, missing(last+1, a.Last)+", durable before"
+	d.Seq, d.What = last+1, missing(last+1, a.Last)+" that the node knows of"
 	if rest := b[min(int64(len(b)), d.Offset):]; !zero(rest) && !torn(rest, d.Offset) {
 		if _, err := parseFrame(rest); err != nil {
 			d.What = err.Error()

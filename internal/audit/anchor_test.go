@@ -322,7 +322,7 @@ func TestCrashAtEveryStepOfTheAnchor(t *testing.T) {
 	mu.Lock()
 	scope = "\x02outbox" + string(id[:])
 	mu.Unlock()
-	for i := range 120 {
+	for i := range 60 {
 		if i%3 == 0 {
 			mustAppend(t, j, 1000+i, 1001+i)
 		}
@@ -334,7 +334,7 @@ func TestCrashAtEveryStepOfTheAnchor(t *testing.T) {
 		mu.Unlock()
 	}
 	mustClose(t, j)
-	if len(crashes) < 200 {
+	if len(crashes) < 100 {
 		t.Fatalf("%d crashes, want many", len(crashes))
 	}
 	step := 3 // each one syncs real files some ten times

@@ -155,4 +155,3 @@ func TestWhatIsDoneIsToldOnce(t *testing.T) {
 		}
 	}
 }
-
