@@ -55,6 +55,13 @@ func TestSetFields(t *testing.T) {
 	if o := s.runWith("p w\n", "set", "app/db", "user=app", "password=-"); o.code != 0 {
 		t.Fatalf("set: %+v", o)
 	}
+	if got := s.good("get app/db --field password"); got != "p w" {
+		t.Errorf("get --field password = %q, want one line without its end", got)
+	}
+	s.runWith("p w\n", "set", "--exact", "app/db", "password=-")
+	if got := s.good("get app/db --field password"); got != "p w\n" {
+		t.Errorf("get --field password = %q, want the line as it came", got)
+	}
 	s.good("set app/db port=5432")
 	s.good("set app/db --field password --generate 8 --charset digits")
 	if got := s.good("get app/db --field port"); got != "5432" {

@@ -28,6 +28,12 @@ import (
 //
 // Command is the command line up to them, for advice.
 func (a *app) parseData(command string, args []string) (object, error) {
+	return a.parseDataFrom(command, args, a.readAll)
+}
+
+// parseDataFrom is parseData with another way to read standard input for a
+// value.
+func (a *app) parseDataFrom(command string, args []string, read func() ([]byte, error)) (object, error) {
 	var out object
 	usedStdin := false
 	stdin := func() ([]byte, error) {
@@ -35,7 +41,7 @@ func (a *app) parseData(command string, args []string) (object, error) {
 			return nil, usageError{errors.New("standard input can be read only once"), ""}
 		}
 		usedStdin = true
-		return a.readAll()
+		return read()
 	}
 	for _, arg := range args {
 		key, value, pair := strings.Cut(arg, "=")
@@ -139,16 +145,6 @@ func (o *object) put(name string, v jsontext.Value) {
 		}
 	}
 	*o = append(*o, show.Member{Name: name, Value: v})
-}
-
-// empty reports whether the member name is the empty text.
-func (o object) empty(name string) bool {
-	for _, m := range o {
-		if m.Name == name {
-			return string(m.Value) == `""`
-		}
-	}
-	return false
 }
 
 // add sets a member; one of the same name makes a list of both.

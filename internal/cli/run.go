@@ -41,12 +41,12 @@ deleted, or it has only metadata) is left out, with a line that says so; where
 
 What the program prints, on both streams, is passed on with the secrets masked,
 also where it prints one in pieces; line by line, where a line has 8 bytes or
-more; in base64, alone or in the middle of something; in hexadecimal; and escaped
-for JSON, URLs, HTML or a shell. Values shorter than 4 bytes, and true and false,
-are not masked; of values that are very large together (some 200 KiB) only they
-themselves and their lines are. Everything else comes byte for byte, at most the
-beginning of what may be a secret later. Masking keeps secrets out of logs by
-accident; it does not hold back a program that wants to show them.
+more; in base64, alone or in the middle of something, and in lines of 64 or 76; in
+hexadecimal; and escaped for JSON, URLs, HTML or a shell. Values shorter than 4
+bytes, and true and false, are not masked; of values that are very large together
+(some 100 KiB) only they themselves and their lines are. Everything else comes
+byte for byte, and a prompt comes at once. Masking keeps secrets from standing in logs
+by accident; it does not hold back a program that wants to show them.
 
 Where standard output is a terminal the program has one, too.
 

@@ -97,12 +97,7 @@ values. VALUE may be - or @FILE as well; FIELD alone is set with --field.`,
 				}
 			}
 			a.warnOfValues(rest)
-			data, err = a.parseData(commandFor(cmd, args[0]), rest)
-			for _, r := range rest {
-				if name, from, _ := strings.Cut(r, "="); err == nil && from == "-" && data.empty(name) {
-					err = errNothingRead
-				}
-			}
+			data, err = a.parseDataFrom(commandFor(cmd, args[0]), rest, func() ([]byte, error) { return a.readValue(exact) })
 		case len(rest) > 1:
 			return usageError{errors.New("one secret has one value, or FIELD=VALUE for each field"), cmd.CommandPath()}
 		default:
@@ -207,6 +202,19 @@ func valueOf(cmd *cobra.Command, path, field, text string) (object, error) {
 // fails gives one.
 var errNothingRead = errors.New("standard input is empty, and nothing was stored; an empty value is @/dev/null")
 
+// readValue reads a value from standard input: one line without its end, unless
+// it is to be exact, and more than one byte for byte.
+func (a *app) readValue(exact bool) ([]byte, error) {
+	b, err := a.readAll()
+	if err == nil && len(b) == 0 {
+		err = errNothingRead
+	}
+	if line := bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")); !exact && !bytes.Contains(line, []byte("\n")) {
+		b = line
+	}
+	return b, err
+}
+
 // valueFrom returns the value that is asked for, or that the argument names.
 func (a *app) valueFrom(cmd *cobra.Command, path string, rest []string, exact bool) (string, error) {
 	if len(rest) == 0 {
@@ -218,17 +226,8 @@ func (a *app) valueFrom(cmd *cobra.Command, path string, rest []string, exact bo
 	}
 	switch arg := rest[0]; {
 	case arg == "-":
-		b, err := a.readAll()
-		if err != nil {
-			return "", err
-		}
-		if len(b) == 0 {
-			return "", errNothingRead
-		}
-		if line := bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")); !exact && !bytes.Contains(line, []byte("\n")) {
-			b = line
-		}
-		return string(b), nil
+		b, err := a.readValue(exact)
+		return string(b), err
 	case strings.HasPrefix(arg, "@"):
 		b, err := a.readFile(arg[1:])
 		return string(b), err

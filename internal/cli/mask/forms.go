@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"html"
+	"slices"
 	"strings"
 	"unicode/utf16"
 
@@ -16,7 +17,7 @@ import (
 func spellings(v string) []string {
 	trimmed := strings.TrimSpace(v)
 	out := []string{v}
-	if len(trimmed) >= MinLen {
+	if len(trimmed) >= MinLen && trimmed != v {
 		out = append(out, trimmed)
 	}
 	if !strings.Contains(trimmed, "\n") {
@@ -24,7 +25,11 @@ func spellings(v string) []string {
 	}
 	for _, s := range []string{v, trimmed} {
 		plain := strings.ReplaceAll(s, "\r\n", "\n")
-		out = append(out, plain, strings.ReplaceAll(plain, "\n", "\r\n"))
+		for _, f := range []string{plain, strings.ReplaceAll(plain, "\n", "\r\n")} {
+			if !slices.Contains(out, f) {
+				out = append(out, f)
+			}
+		}
 	}
 	for line := range strings.Lines(trimmed) {
 		if line = strings.TrimSpace(line); len(line) >= MinLine && !strings.HasPrefix(line, "-----") {
@@ -34,24 +39,16 @@ func spellings(v string) []string {
 	return out
 }
 
-// encodings returns v as programs write it into other formats, but for what is
-// v itself.
-func encodings(v string) []string {
+// encodings returns s as programs write it into other formats, but for what is
+// s itself.
+func encodings(s string) []string {
 	var out []string
-	seen := map[string]bool{v: true}
-	add := func(f string) {
-		if len(f) >= MinLen && !seen[f] {
-			seen[f] = true
-			out = append(out, f)
-		}
-	}
-	for _, s := range []string{v, strings.TrimSpace(v)} {
-		if len(s) < MinLen {
-			continue
-		}
-		for _, encode := range []func(string) []string{inJSON, inURL, inHTML, inShell, inHex, inBase64} {
-			for _, f := range encode(s) {
-				add(f)
+	seen := map[string]bool{s: true}
+	for _, encode := range []func(string) []string{inJSON, inURL, inHTML, inShell, inHex, inBase64} {
+		for _, f := range encode(s) {
+			if len(f) >= MinLen && !seen[f] {
+				seen[f] = true
+				out = append(out, f)
 			}
 		}
 	}
@@ -136,6 +133,7 @@ func inHTML(s string) []string {
 	f := html.EscapeString(s)
 	return []string{
 		f,
+		strings.ReplaceAll(f, "&#34;", "&quot;"),
 		strings.NewReplacer("&#34;", "&quot;", "&#39;", "'").Replace(f),
 		strings.NewReplacer("&#34;", "&quot;", "&#39;", "&#x27;").Replace(f),
 		strings.NewReplacer("&#34;", "&quot;", "&#39;", "&apos;").Replace(f),

@@ -61,13 +61,16 @@ func New(values []string) *Set {
 		if len(v) < MinLen {
 			continue
 		}
-		patterns = append(patterns, spellings(v)...)
-		if left <= 0 {
-			continue
-		}
-		for _, f := range encodings(v) {
-			left -= len(f)
-			patterns = append(patterns, f)
+		plain := spellings(v)
+		patterns = append(patterns, plain...)
+		for _, s := range plain {
+			if left <= 0 {
+				break
+			}
+			for _, f := range encodings(s) {
+				left -= len(f)
+				patterns = append(patterns, f)
+			}
 		}
 	}
 	return exactly(patterns)

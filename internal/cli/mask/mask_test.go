@@ -172,6 +172,8 @@ func TestFormsAreMasked(t *testing.T) {
 		{"path", value, "/S3cr%26t%20%22quoted%22/pass%20w%5Crd%2B%C3%A9%27s%20%3C%24x%3E%0Asecond%20line%20of%20the%20secret%0A"},
 		{"path of Go", value, "/S3cr&t%20%22quoted%22%2Fpass%20w%5Crd+%C3%A9%27s%20%3C$x%3E%0Asecond%20line%20of%20the%20secret%0A"},
 		{"query of JavaScript", value, "?p=S3cr%26t%20%22quoted%22%2Fpass%20w%5Crd%2B%C3%A9's%20%3C%24x%3E%0Asecond%20line%20of%20the%20secret%0A"},
+		{"a line in HTML", "first <line>\nsecond line\n", "first &lt;line&gt;"},
+		{"a line in base64", "first <line>\nsecond line\n", b64([]byte("first <line>"))},
 		{"HTML", value, "<p>S3cr&amp;t &#34;quoted&#34;/pass w\\rd+é&#39;s &lt;$x&gt;\nsecond line of the secret\n</p>"},
 		{"attribute", value, "S3cr&amp;t &quot;quoted&quot;/pass w\\rd+é&#x27;s &lt;$x&gt;\nsecond line of the secret\n"},
 		{"shell", value, `'S3cr&t "quoted"/pass w\rd+é'\''s <$x>` + "\nsecond line of the secret\n'"},
