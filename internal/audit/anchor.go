@@ -100,7 +100,7 @@ func (a *Anchor) authentic(k *keys) bool {
 	return err == nil && hmac.Equal(mac[:], a.mac[:])
 }
 
-var errAnchor = errors.New("the anchor is damaged")
+var errAnchor = fmt.Errorf("%w: its anchor is not whole", ErrCorrupt)
 
 // parseAnchor is the inverse of bytes.
 func parseAnchor(b []byte) (*Anchor, error) {
@@ -134,7 +134,7 @@ func readAnchor(r storage.Reader) (*Anchor, error) {
 }
 
 // StoredAnchor returns what a physical store knows of its journal; nil where it
-// knows nothing.
+// knows nothing. The error wraps [ErrCorrupt] where that is damaged.
 func StoredAnchor(ctx context.Context, store storage.Store) (a *Anchor, err error) {
 	err = store.View(ctx, func(r storage.Reader) (err error) {
 		a, err = readAnchor(r)
@@ -147,7 +147,8 @@ func StoredAnchor(ctx context.Context, store storage.Store) (a *Anchor, err erro
 }
 
 // PinnedAnchor returns what the directory of a node's keys knows of its
-// journal; nil where it knows nothing.
+// journal; nil where it knows nothing. The error wraps [ErrCorrupt] where that
+// is damaged.
 func PinnedAnchor(keysDir string) (*Anchor, error) {
 	name := filepath.Join(keysDir, anchorFile)
 	b, err := os.ReadFile(name) //nolint:gosec // the node's own directory

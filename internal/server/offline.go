@@ -183,6 +183,7 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 	}
 	found, err := r.VerifySigned(ctx, trust, nil)
 	out := cli.ReportOf(found)
+	out.Problems = known.damaged
 	for _, a := range []*audit.Anchor{known.stored, known.pinned} {
 		if err == nil {
 			err = r.Compare(ctx, a)
@@ -197,14 +198,24 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 // knowledge is what is known of a stopped node's journal outside of it.
 type knowledge struct {
 	stored, pinned *audit.Anchor
+	damaged        []string     // what is not believed of them; a start says so, and goes on
 	key            secret.Bytes // none where no seal opens without people
 	trust          audit.Trust
+}
+
+// believe leaves out what is damaged of what is known.
+func (k *knowledge) believe(a *audit.Anchor, err error) (*audit.Anchor, error) {
+	if errors.Is(err, audit.ErrCorrupt) {
+		k.damaged = append(k.damaged, err.Error())
+		return nil, nil //nolint:nilnil // nothing is known then
+	}
+	return a, err
 }
 
 // known returns what the store and the node's keys know of the journal.
 func (c Config) known(ctx context.Context) (k knowledge, err error) {
 	err = c.opened(func(store storage.Store) (err error) {
-		if k.stored, err = audit.StoredAnchor(ctx, store); err != nil {
+		if k.stored, err = k.believe(audit.StoredAnchor(ctx, store)); err != nil {
 			return err
 		}
 		sealed := c.unseal(ctx, store, func(b *barrier.Barrier) error {
@@ -220,7 +231,7 @@ func (c Config) known(ctx context.Context) (k knowledge, err error) {
 	if err != nil {
 		return k, err
 	}
-	k.pinned, err = audit.PinnedAnchor(c.Keys)
+	k.pinned, err = k.believe(audit.PinnedAnchor(c.Keys))
 	if k.pinned != nil && k.stored != nil && !k.pinned.Same(k.stored) {
 		k.pinned = nil // of another store
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/cli"
 	"rotunda.dev/rotunda/internal/secret"
@@ -241,5 +243,63 @@ func TestBackupOfAStoppedNode(t *testing.T) {
 	}
 	if _, _, err := backup.Scrub(&b); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRestoreBesideKnownKeys restores the store of a node by configuration whose
+// directory of keys knows of the journal that went with the old store: another
+// journal begins, and nothing of it is missed.
+func TestRestoreBesideKnownKeys(t *testing.T) {
+	n, root := wired(t)
+	file, _ := backedUp(t, n, root)
+	if err := n.gate.Shut(); err != nil { // and what is known is of its end
+		t.Fatal(err)
+	}
+	if a, err := audit.PinnedAnchor(n.c.Keys); err != nil || a == nil {
+		t.Fatalf("PinnedAnchor = %v, %v; want one", a, err)
+	}
+	pins, err := filepath.Glob(filepath.Join(n.c.Keys, "pin-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pins { // of the store, which is a matter of its own
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(t.TempDir(), "server.hcl")
+	text := fmt.Sprintf(`listener "tcp" {
+  address  = "127.0.0.1:0"
+  tls_auto = true
+}
+storage "bolt" { path = %q }
+seal "keyfile" { path = %q }
+keys_dir = %q
+`, filepath.Join(t.TempDir(), "data"), filepath.Join(n.c.Keys, keyFile), n.c.Keys)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := cli.RestoreConfig{Backup: file}
+	c.File = config
+	if _, err := restore(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	known, err := stopped("", "", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.gate.AutoUnseal(t.Context()); err != nil {
+		t.Errorf("AutoUnseal of a restored store = %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	report, err := auditVerify(t.Context(), cli.AuditQuery{File: config})
+	if err != nil || len(report.Problems) > 0 || report.Records == 0 {
+		t.Errorf("auditVerify of a restored node = %+v, %v", report, err)
 	}
 }
