@@ -1,8 +1,11 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -153,5 +156,45 @@ func TestWhatIsDoneIsToldOnce(t *testing.T) {
 		if len(all) != 1 {
 			t.Errorf("%s: %d requests are told of, want 1", what, len(all))
 		}
+	}
+}
+
+// TestDamageIsToldWhileServing damages a record under a running node: a search
+// gives all others, and says where the damage is, as verifying does.
+func TestDamageIsToldWhileServing(t *testing.T) {
+	r := servertest.Start(t, servertest.Config{})
+	for range 20 {
+		r.Must(r.Root, http.MethodPost, "secret/data/app", `{"data":{"a":"b"}}`)
+	}
+	if err := r.Node.Journal().Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const segment = "journal-00000000000000000001.seg"
+	f, err := os.OpenFile(filepath.Join(r.NodeConfig().Data, "audit", segment), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var was [1]byte
+	if _, err = f.ReadAt(was[:], 1500); err == nil {
+		_, err = f.WriteAt([]byte{was[0] ^ 1}, 1500)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range []string{"true", "false"} {
+		a := r.Must(r.Root, http.MethodGet, "sys/audit-journal/search?limit=1000&oldest_first="+order, "")
+		found, _ := a.Value("data.records").([]any)
+		damage, _ := a.Value("data.damage").([]any)
+		if len(damage) != 1 || len(found) < 20 {
+			t.Fatalf("search with oldest_first=%s finds %d records and damage %v, want all but one", order, len(found), damage)
+		}
+		d, _ := damage[0].(map[string]any)
+		if d["segment"] != segment || d["what"] != "the checksum is wrong" || d["sequence"] == 0.0 || d["offset"] == 0.0 {
+			t.Errorf("damage is told as %v", d)
+		}
+	}
+	a := r.Must(r.Root, http.MethodGet, "sys/audit-journal/verify", "")
+	if a.Value("data.whole") != false || a.Text("data.damage.segment") != segment || a.Number("data.damage.sequence") < 1 {
+		t.Errorf("verify = %s", a.Body)
 	}
 }
