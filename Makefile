@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos bench clean
+.PHONY: fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos bench clean
 
 all: build
 
@@ -56,6 +56,24 @@ vuln:
 
 fuzz:
 	tools/fuzz $(FUZZTIME)
+
+# Everything with Go's FIPS 140-3 module, and what needs nothing else with nothing else: see docs/fips.md.
+FIPS_ONLY := $(addprefix ./internal/,aead audit audit/file backup barrier clock directory due engine/... fence keys late listen localca memory \
+	mount name op pin policy safe seal seal/keyfile seal/passphrase seal/shamir secret storage/... token)
+fips:
+	GODEBUG=fips140=on $(GO) test -timeout 20m ./...
+	GODEBUG=fips140=only $(GO) test -timeout 20m $(FIPS_ONLY)
+
+# The part of it that CI runs.
+FIPS_CI := $(addprefix ./internal/,aead backup barrier keys listen localca pin seal/... token)
+fips-ci:
+	GODEBUG=fips140=on $(GO) test -timeout 5m $(FIPS_CI)
+	GODEBUG=fips140=on $(GO) test -timeout 5m -run 'TestWire|TestBackup|TestSeals|TestRestore' ./internal/server
+	GODEBUG=fips140=only $(GO) test -timeout 5m $(filter-out ./internal/seal/...,$(FIPS_CI)) ./internal/seal/keyfile ./internal/seal/passphrase ./internal/seal/shamir
+
+# That no key is left in the memory of a sealed server, in the build that erases it: see docs/recovery.md.
+prove-memory:
+	GOEXPERIMENT=runtimesecret $(GO) test -count=1 -run TestKeysAreGoneOnceSealed -v ./test/chaos
 
 # The pages of docs/reference that are made from the code.
 docs:

@@ -362,18 +362,26 @@ func (a *app) lsCommand() *cobra.Command {
 
 func (a *app) rmCommand() *cobra.Command {
 	var versions []string
-	var destroy, purge bool
+	var destroy, purge, hard bool
 	c := &cobra.Command{
 		Use:   "rm PATH...",
 		Short: "Delete a secret; it can be brought back",
 		Long: `Delete the current version of secrets, or those of --versions. Deleted versions
 can be brought back with rotunda kv undelete. With --destroy the versions are
-gone for good; with --purge the whole secret is, with its history.`,
+gone for good; with --purge the whole secret is, with its history.
+
+What was destroyed is gone at once from all that the server answers. Free pages of
+the store may hold it, and its key under that of the mount, which is replaced by
+age. With --hard that begins at once. Backups and other copies of the store hold
+both until they are removed.`,
 		Args:              atLeast(1, "PATH"),
 		ValidArgsFunction: a.completePaths(-1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if purge && (destroy || len(versions) > 0) {
 				return usageError{errors.New("--purge takes the whole secret, so it goes with neither --destroy nor --versions"), cmd.CommandPath()}
+			}
+			if hard && !destroy && !purge {
+				return usageError{errors.New("--hard goes with --destroy or --purge"), cmd.CommandPath()}
 			}
 			if destroy && len(versions) == 0 {
 				return usageError{errors.New("--destroy needs to know which --versions"), cmd.CommandPath()}
@@ -436,13 +444,29 @@ gone for good; with --purge the whole secret is, with its history.`,
 				}
 				a.note("%s %s in %s", did, show.Clean(path), m.path)
 			}
+			if hard {
+				return a.turnMount(ctx, cl, m)
+			}
 			return nil
 		},
 	}
 	c.Flags().StringSliceVar(&versions, "versions", nil, "these `numbers` instead of the current version")
 	c.Flags().BoolVar(&destroy, "destroy", false, "for good: the --versions cannot be brought back")
 	c.Flags().BoolVar(&purge, "purge", false, "for good: the whole secret with its history")
+	c.Flags().BoolVar(&hard, "hard", false, "replace the key of the mount that it was under, too")
 	return a.mountFlagOf(c)
+}
+
+// turnMount gives a mount another key, so that what was destroyed under the one
+// before has no key that is in use.
+func (a *app) turnMount(ctx context.Context, c *api.Client, m mountInfo) error {
+	again := "rotunda operator rotate --mount " + show.Shell(strings.TrimSuffix(m.path, "/"))
+	if _, err := c.Do(ctx, api.Request{Method: "POST", Path: "sys/mounts/" + m.path + "rotate", NoRetry: true}); err != nil {
+		return failure{err: fmt.Errorf("what was named is destroyed; replacing the key of the mount: %w", err), code: 1, next: []string{again}}
+	}
+	a.note("The key of %s is being replaced; the old one is destroyed when that has ended", m.path)
+	a.note("  next: %s --status", again)
+	return nil
 }
 
 // gone looks whether there is something to take away at path. Where only the

@@ -411,9 +411,14 @@ func (g *Gate) rootToken(ctx context.Context, root secret.Bytes) (secret.Text, e
 	return broker.New(broker.Parts{Tokens: kept}).IssueRoot(ctx, g.c.Clock.Now())
 }
 
+// ErrPeople says that no seal opens the store without people, and that people
+// with shares can: the server is to wait for them.
+var ErrPeople = errors.New("gate: no configured seal opens the store, so that it waits for key shares")
+
 // AutoUnseal opens the gate with the first seal that can, of those that need
 // no people; where there are none it does nothing. The error wraps
-// barrier.ErrUninitialized where the store is empty.
+// barrier.ErrUninitialized where the store is empty, and [ErrPeople] where none
+// can and there are shares.
 func (g *Gate) AutoUnseal(ctx context.Context) error {
 	if len(g.c.Auto) == 0 {
 		return nil
@@ -445,6 +450,9 @@ func (g *Gate) AutoUnseal(ctx context.Context) error {
 		}
 		defer root.Wipe()
 		return g.open(ctx, root, "unsealed", i)
+	}
+	if find(stanzas, g.c.Quorum.Kind()) >= 0 {
+		return fmt.Errorf("%w: %w", ErrPeople, failed)
 	}
 	return failed
 }

@@ -98,7 +98,12 @@ func prepare(ctx context.Context, config conf.Server, node Config) (*Node, []Lis
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := n.gate.AutoUnseal(ctx); err != nil && !errors.Is(err, barrier.ErrUninitialized) {
+	err = n.gate.AutoUnseal(ctx)
+	if errors.Is(err, gate.ErrPeople) {
+		n.c.Log.LogAttrs(ctx, slog.LevelError, "the store stays sealed until its key shares are brought: rotunda operator unseal", slog.Any("cause", err))
+		err = nil
+	}
+	if err != nil && !errors.Is(err, barrier.ErrUninitialized) {
 		return nil, nil, nil, errors.Join(err, n.Close())
 	}
 	return n, listeners, certificates, nil
