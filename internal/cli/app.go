@@ -178,6 +178,10 @@ func advise(err error, next ...string) error {
 	return failure{err: err, next: next}
 }
 
+// Advise returns err with the commands that help, for who starts a server; nil
+// stays nil.
+func Advise(err error, next ...string) error { return advise(err, next...) }
+
 // A silent is an exit code that needs no word.
 type silent int
 

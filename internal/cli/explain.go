@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -45,10 +46,47 @@ func (a *app) explain(ctx context.Context, err error) (why string, next []string
 	if errors.Is(err, audit.ErrCorrupt) {
 		return "the audit journal is not what was recorded, and nothing of it is left out silently", auditRemedies
 	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return "another program listens there", []string{"rotunda up --listen 127.0.0.1:0   (takes a port that is free)"}
+	return a.explainSystem(err)
+}
+
+// explainSystem explains what the operating system refuses.
+func (a *app) explainSystem(err error) (why string, next []string) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return a.whoListens(err), []string{"the same command with --listen 127.0.0.1:0   (takes a port that is free)"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine has no such address", []string{"the same command with --listen 127.0.0.1:8200"}
+	case errors.Is(err, syscall.ENOSPC):
+		return "the disk is full", []string{"df -h" + fileOf(err)}
+	case errors.Is(err, syscall.EROFS):
+		return "the file system is mounted read-only", []string{"the same command with another directory, or with HOME or XDG_STATE_HOME set to one that can be written"}
+	case errors.Is(err, fs.ErrPermission) && fileOf(err) != "":
+		return "it belongs to another user, or lies where this one may not write", []string{"the same command as its owner, with another directory, or with HOME set to one of your own"}
 	}
 	return "", nil
+}
+
+// fileOf returns the file that an error is about, after a space; nothing where
+// there is none.
+func fileOf(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return " " + show.Shell(e.Path)
+	}
+	return ""
+}
+
+// whoListens says who has an address that is taken.
+func (a *app) whoListens(err error) string {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Addr != nil {
+		if all, err := a.env.profiles().Load(); err == nil {
+			for name, c := range all.Contexts {
+				if c.Data != "" && c.Address == "https://"+e.Addr.String() {
+					return "another program listens there; it may be your node in " + show.Clean(c.Data) + " (context " + show.Clean(name) + ")"
+				}
+			}
+		}
+	}
+	return "another program listens there"
 }
 
 func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, next []string) {
@@ -146,7 +184,11 @@ func (a *app) explainSilence(u *api.Unreachable) (why string, next []string) {
 	}
 	if errors.Is(u.Err, syscall.ECONNREFUSED) || errors.Is(u.Err, os.ErrNotExist) {
 		if host := address.Hostname(); host == "localhost" || host == "" || net.ParseIP(host).IsLoopback() {
-			return "no server listens at " + u.Address, []string{"rotunda up", "rotunda context list   (if the server is elsewhere)"}
+			up := "rotunda up"
+			if data := a.dataOf(); data != "" {
+				up += " --data " + show.Shell(data)
+			}
+			return "no server listens at " + u.Address, []string{up, "rotunda context list   (if the server is elsewhere)"}
 		}
 		return "no server listens at " + u.Address, []string{"rotunda context list", "rotunda doctor"}
 	}

@@ -27,6 +27,7 @@ import (
 	"rotunda.dev/rotunda/internal/listen"
 	"rotunda.dev/rotunda/internal/localca"
 	"rotunda.dev/rotunda/internal/name"
+	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/seal/keyfile"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/token"
@@ -36,6 +37,7 @@ const (
 	idFile   = "node-id"  // in the data directory: names the directory of the node's keys
 	keyFile  = "seal.key" // in the keys directory
 	lockFile = "lock"     // in the data directory: held by the `up` that runs there
+	doneFile = "mounted"  // in the data directory: the store has been filled, and is there ever since
 	caDir    = "tls"      // in the keys directory
 	period   = 30 * 24 * time.Hour
 )
@@ -95,6 +97,10 @@ func makeHome(data, config string) (home, error) {
 		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
 			return e.Name() == lockFile || strings.HasPrefix(e.Name(), "."+idFile) // a crash left half of one
 		})
+		if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "store" }) {
+			return home{}, fmt.Errorf("%s is missing, and there is a store beside it; put it back from a copy: it holds the name of the directory in %s in which this node's keys are",
+				filepath.Join(data, idFile), filepath.Join(config, "keys"))
+		}
 		if len(entries) > 0 {
 			return home{}, fmt.Errorf("%s is not empty and holds no node; choose an empty directory with --data", data)
 		}
@@ -115,11 +121,14 @@ func makeHome(data, config string) (home, error) {
 		return home{}, err
 	}
 	if _, err := os.Stat(filepath.Join(data, "store")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(data, doneFile)); err == nil {
+			return home{}, errStoreLost(data)
+		}
 		h.created = true
 	}
 	if !h.created {
 		if _, err := os.Stat(filepath.Join(h.keys, keyFile)); err != nil {
-			return home{}, fmt.Errorf("the key file of this node is missing: %s; put it back from a copy, it cannot be made again: %w", filepath.Join(h.keys, keyFile), err)
+			return home{}, fmt.Errorf("the key file of this node is missing: %w; put it back from a copy, it cannot be made again. Where it is looked for depends on HOME and XDG_CONFIG_HOME: start the node as the user who made it", err)
 		}
 		return h, nil
 	}
@@ -132,26 +141,36 @@ func makeHome(data, config string) (home, error) {
 	return h, nil
 }
 
+// errStoreLost says that a node has been there whose store is not.
+func errStoreLost(data string) error {
+	return cli.Advise(fmt.Errorf("the store of the node in %s is gone: what it held can only come from a copy or a backup", data),
+		"rotunda operator restore --help", "mv "+data+" "+data+".old   (to begin anew with nothing)")
+}
+
 // up runs a persistent node with a key file of its own and a certificate of a
 // local authority.
 func up(ctx context.Context, c cli.UpConfig) (err error) {
 	log := newLogger(c.Log, "info", "text")
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return cli.Advise(fmt.Errorf("--listen %q is not HOST:PORT: %w", c.Listen, err), "the same command with --listen 127.0.0.1:8200")
+	}
 	unlock, err := lockHome(c.Data)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := canListen(ctx, c.Listen); err != nil {
+		return err
+	}
 	h, err := makeHome(c.Data, c.Config)
 	if err != nil {
 		return err
 	}
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("--listen %q is not HOST:PORT: %w", c.Listen, err)
-	}
 	ca, err := localca.Ensure(filepath.Join(h.keys, caDir), hostsFor(host), clock.System{})
 	if err != nil {
-		return fmt.Errorf("making the local certificate authority: %w", err)
+		tls := filepath.Join(h.keys, caDir)
+		return cli.Advise(fmt.Errorf("making the local certificate authority: %w", err), "mv "+tls+" "+tls+".old   (another authority is made then, and pinned)")
 	}
 	tls, err := listen.LoadTLS(listen.TLSConfig{CertFile: ca.CertFile(), KeyFile: ca.KeyFile()})
 	if err != nil {
@@ -192,6 +211,15 @@ func up(ctx context.Context, c cli.UpConfig) (err error) {
 		})
 	}
 	return n.Serve(ctx, []Listener{{Network: "tcp", Address: c.Listen, TLS: tls}}, ready)
+}
+
+// canListen finds out that an address is taken before anything is made.
+func canListen(ctx context.Context, address string) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listening at %s: %w", address, err)
+	}
+	return l.Close()
 }
 
 // hostsFor returns the names and addresses that a certificate for a listener at
@@ -235,6 +263,9 @@ func (n *Node) adopt(ctx context.Context, h home) (done []string, err error) {
 	err = n.gate.AutoUnseal(ctx)
 	switch {
 	case errors.Is(err, barrier.ErrUninitialized):
+		if _, err := os.Stat(filepath.Join(h.data, doneFile)); err == nil {
+			return nil, errStoreLost(h.data)
+		}
 		if err := n.journal.Sealed(ctx, "system-init-begun"); err != nil {
 			return nil, err
 		}
@@ -245,6 +276,8 @@ func (n *Node) adopt(ctx context.Context, h home) (done []string, err error) {
 			fmt.Sprintf("Created data in %s (mode 0700)", h.data),
 			fmt.Sprintf("Sealed by the key file %s (mode 0600); keep a copy of it elsewhere", filepath.Join(h.keys, keyFile)),
 			"TLS: a local certificate authority, pinned in the context")
+	case errors.Is(err, seal.ErrWrongKey):
+		return nil, cli.Advise(err, "put back the copy of "+filepath.Join(h.keys, keyFile)+" that the store was made with")
 	case err != nil:
 		return nil, err
 	default:
@@ -262,7 +295,7 @@ func (n *Node) adopt(ctx context.Context, h home) (done []string, err error) {
 // ensureSecretMount makes the KV mount at secret/ once in a store's life: a
 // mount that its owner has removed does not come back.
 func (n *Node) ensureSecretMount(ctx context.Context, b *broker.Broker) error {
-	marker := filepath.Join(n.c.Data, "mounted")
+	marker := filepath.Join(n.c.Data, doneFile)
 	if _, err := os.Stat(marker); err == nil {
 		return nil
 	}
