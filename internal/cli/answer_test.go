@@ -38,6 +38,22 @@ func TestServersThatAreNone(t *testing.T) {
 	}
 }
 
+// TestDirectoriesWithoutEnd come from a server that makes them up.
+func TestDirectoriesWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"x/", "/"} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"data":{"path":"secret/","type":"kv","options":{"version":"2"},"keys":[%q]}}`, key)
+		}))
+		t.Cleanup(srv.Close)
+		s := newShell(t, nil)
+		s.env = append(s.env, "VAULT_ADDR="+srv.URL, "VAULT_TOKEN=t")
+		if o := s.run("ls -r"); o.code == 0 || !strings.Contains(o.err, "nested more than") {
+			t.Errorf("ls -r of %q for ever: %+v, want an end", key, o)
+		}
+	}
+}
+
 // TestAServerCannotSpeakAsUs holds that no line of a server's message looks like
 // advice of ours.
 func TestAServerCannotSpeakAsUs(t *testing.T) {

@@ -319,8 +319,19 @@ func (a *app) list(ctx context.Context, c *api.Client, m mountInfo, rel string) 
 	return data.Keys, nil
 }
 
+// maxDepth bounds how deep directories are followed, so that a server which
+// makes them up as it is asked does not keep us for ever.
+const maxDepth = 128
+
 // walk returns the paths of all secrets under a directory.
 func (a *app) walk(ctx context.Context, c *api.Client, m mountInfo, dir string) ([]string, error) {
+	return a.walkFrom(ctx, c, m, dir, 0)
+}
+
+func (a *app) walkFrom(ctx context.Context, c *api.Client, m mountInfo, dir string, depth int) ([]string, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("directories are nested more than %d deep", maxDepth)
+	}
 	keys, err := a.list(ctx, c, m, dir)
 	if api.StatusOf(err) == 404 {
 		return nil, nil
@@ -335,7 +346,7 @@ func (a *app) walk(ctx context.Context, c *api.Client, m mountInfo, dir string) 
 			out = append(out, full)
 			continue
 		}
-		below, err := a.walk(ctx, c, m, full)
+		below, err := a.walkFrom(ctx, c, m, full, depth+1)
 		if err != nil {
 			return nil, err
 		}
