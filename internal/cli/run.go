@@ -44,7 +44,7 @@ also where it prints one in pieces; line by line, where a line has 8 bytes or
 more; in base64, alone or in the middle of something, and in lines of 64 or 76; in
 hexadecimal; and escaped for JSON, URLs, HTML or a shell. Values shorter than 4
 bytes, and true and false, are not masked; of values that are very large together
-(some 100 KiB) only they themselves and their lines are. Everything else comes
+(some 25 KiB) only they themselves and their lines are. Everything else comes
 byte for byte, and a prompt comes at once. Masking keeps secrets from standing in logs
 by accident; it does not hold back a program that wants to show them.
 

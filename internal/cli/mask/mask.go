@@ -23,7 +23,7 @@ const MinLine = 8
 // maxForms bounds how many bytes of encodings are looked for, so that a set
 // stays small beside the program that it is for. Those of the largest values
 // are given up first; the values and their lines are always looked for.
-const maxForms = 6 << 20
+const maxForms = 4 << 20
 
 // node is a state of the automaton of Aho and Corasick: the longest beginning
 // of a pattern that the stream ends in. Children are a list, because most

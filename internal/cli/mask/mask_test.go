@@ -231,7 +231,7 @@ func TestWhatIsNoSecretStays(t *testing.T) {
 func TestLargeValuesStayBounded(t *testing.T) {
 	t.Parallel()
 	values := []string{"small secret/with+signs"}
-	for i := range 16 {
+	for i := range 4 {
 		values = append(values, strings.Repeat(string(rune('a'+i))+"%/", 20_000))
 	}
 	set := New(values)
@@ -240,7 +240,7 @@ func TestLargeValuesStayBounded(t *testing.T) {
 	}
 	var got bytes.Buffer
 	w := set.Writer(&got)
-	if _, err := io.WriteString(w, values[16]+" "+base64.StdEncoding.EncodeToString([]byte(values[0]))); err != nil {
+	if _, err := io.WriteString(w, values[4]+" "+base64.StdEncoding.EncodeToString([]byte(values[0]))); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
