@@ -602,3 +602,28 @@ func unheard(t testing.TB, g *audittest.Rig, rider *storage.Rider) {
 func resum(b []byte) {
 	binary.BigEndian.PutUint32(b[112:], crc32.Checksum(b[:112], crc32.MakeTable(crc32.Castagnoli)))
 }
+
+// What is an anchor is written in one way; nothing else is taken for one.
+func FuzzAnchor(f *testing.F) {
+	g := newRig(f)
+	j := g.Open(f)
+	mustAppend(f, j, 0, 3)
+	mustClose(f, j)
+	known := g.Anchors(f)
+	f.Add(known.Store)
+	f.Add(known.Keys[:len(known.Keys)-1])
+	newer := slices.Clone(known.Store)
+	newer[7]++
+	f.Add(newer)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got := audit.ParseAnchor(b); got != nil && !slices.Equal(got, b) {
+			t.Errorf("the anchor %x is written as %x", b, got)
+		}
+		if len(b) > 0 && audit.ParseAnchor(b) != nil {
+			b[len(b)/2] ^= 1
+			if audit.ParseAnchor(b) != nil {
+				t.Errorf("a bit of the anchor was changed, and it is still one: %x", b)
+			}
+		}
+	})
+}

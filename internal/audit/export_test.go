@@ -81,3 +81,12 @@ func SignedAs(t testing.TB, seed secret.Bytes, cluster string, c *Checkpoint, pu
 	}
 	put(b)
 }
+
+// ParseAnchor returns how an anchor is written that b is; nil where b is none.
+func ParseAnchor(b []byte) []byte {
+	a, err := parseAnchor(b)
+	if err != nil {
+		return nil
+	}
+	return a.bytes()
+}

@@ -69,11 +69,34 @@ func FuzzSegmentName(f *testing.F) {
 	})
 }
 
-// FuzzSegment reads anything as a segment: no panic, and what is accepted is in order.
+// FuzzSegment reads anything as a segment, behind damage too: no panic and no
+// end, and what is accepted is in order.
 func FuzzSegment(f *testing.F) {
 	h := header{stream: records, first: 1, begun: time.Unix(1, 2).UTC()}
 	f.Add(h.encode(), int64(128))
-	f.Fuzz(func(t *testing.T, b []byte, _ int64) {
+	frames := h.encode()
+	for seq := range byte(4) {
+		stored := []byte{sealedJSON, 0, 0, 0, 0, 0, 0, 0, seq + 1, 'x'}
+		b := append(make([]byte, frameHead, 64), append(stored, frameEnd)...)
+		finishFrame(b, 0, [32]byte{})
+		if seq != 1 { // there is a gap
+			frames = append(frames, b...)
+		}
+	}
+	f.Add(frames, int64(130))
+	f.Fuzz(func(t *testing.T, b []byte, at int64) {
+		if off := headerLen + int(uint64(at)%maxStored); off < len(b) {
+			b[off] ^= 0x40
+		}
+		r, last := &Reader{stream: records}, uint64(0)
+		for s := range r.scan(&extent{segments: []segment{{first: 1}, {first: 9}}}, 0, b) {
+			if s.damage == nil && s.frame.seq() <= last {
+				t.Errorf("record %d comes behind record %d", s.frame.seq(), last)
+			}
+			if s.damage == nil {
+				last = s.frame.seq()
+			}
+		}
 		h, err := parseHeader(b)
 		if err != nil {
 			return
