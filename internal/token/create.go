@@ -81,6 +81,7 @@ type Request struct {
 	Orphan      bool      // asked of the operation that makes orphans
 	Path        string    // of the operation, under its mount: "create"
 	Sudo        bool      // the caller has sudo on the operation's path
+	Bounds      Bounds    // of the mount
 }
 
 // CreateLocks returns what is known of the scopes that [Store.Create] touches.
@@ -457,7 +458,7 @@ func (s *Store) lifetime(c *op.Call, e *Entry, role *Role, ask Request, now time
 			}
 		}
 	}
-	ttl, warnings, err := s.config.grant(span{usual: usual, period: e.Period, explicitMax: e.ExplicitMax, start: e.Created}, now)
+	ttl, warnings, err := s.config.within(ask.Bounds).grant(span{usual: usual, period: e.Period, explicitMax: e.ExplicitMax, start: e.Created}, now)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func live(t *testing.T, rng *rand.Rand, steps int) {
 			c := r.Call(t, x.text)
 			err := r.Space().Update(ctx, r.Locks(token.ByID(x.id)), func(tx storage.Tx) error {
 				c.Reply = op.Reply{}
-				return r.Renew(tx, c, x.id, x.text, increment)
+				return r.Renew(tx, c, x.id, x.text, increment, token.Bounds{})
 			})
 			want := x.granted
 			if increment > 0 {

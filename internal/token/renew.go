@@ -11,9 +11,9 @@ import (
 )
 
 // Renew prolongs the life of the token id by increment, or as it was granted
-// last where that is 0, and puts it into the reply of c; the text, which may
+// last where that is 0, within the bounds of the mount, and puts it into the reply of c; the text, which may
 // be empty, is answered as it is. It runs in a transaction of [Store.Space].
-func (s *Store) Renew(tx storage.Tx, c *op.Call, id string, text secret.Text, increment time.Duration) error {
+func (s *Store) Renew(tx storage.Tx, c *op.Call, id string, text secret.Text, increment time.Duration, bounds Bounds) error {
 	now := s.now(c.Time)
 	e, err := s.renewable(tx, c, id, now)
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *Store) Renew(tx storage.Tx, c *op.Call, id string, text secret.Text, in
 		}
 		period, explicit = lesser(e.askedPeriod, time.Duration(role.Period)), lesser(e.askedMax, time.Duration(role.ExplicitMax))
 	}
-	ttl, warnings, err := s.config.grant(span{increment: increment, usual: e.Granted, period: period, explicitMax: explicit, start: e.Created}, now)
+	ttl, warnings, err := s.config.within(bounds).grant(span{increment: increment, usual: e.Granted, period: period, explicitMax: explicit, start: e.Created}, now)
 	if err != nil {
 		return err
 	}

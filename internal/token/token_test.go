@@ -125,7 +125,7 @@ func renew(t testing.TB, r *tokentest.Rig, text secret.Text, increment time.Dura
 	c := r.Call(t, text)
 	ok(t, r.Space().Update(t.Context(), r.Locks(token.ByID(c.Caller.TokenID)), func(tx storage.Tx) error {
 		c.Reply = op.Reply{}
-		return r.Renew(tx, c, c.Caller.TokenID, text, increment)
+		return r.Renew(tx, c, c.Caller.TokenID, text, increment, token.Bounds{})
 	}))
 	return c
 }
@@ -552,7 +552,7 @@ func TestRoles(t *testing.T) {
 	wantAlive(t, r, "orphan by its role", g.ClientToken)
 	ok(t, r.Space().Update(t.Context(), token.RoleLocks(), func(tx storage.Tx) error { r.DeleteRole(tx, "app"); return nil }))
 	c := r.Call(t, g.ClientToken)
-	err = r.Space().Update(t.Context(), storage.Locks{}, func(tx storage.Tx) error { return r.Renew(tx, c, e.ID, g.ClientToken, 0) })
+	err = r.Space().Update(t.Context(), storage.Locks{}, func(tx storage.Tx) error { return r.Renew(tx, c, e.ID, g.ClientToken, 0, token.Bounds{}) })
 	wantFault(t, err, fault.Invalid, `original token role "app" could not be found, not renewing`)
 }
 
@@ -713,5 +713,38 @@ func TestWrapping(t *testing.T) {
 	_, err = r.Wrap(ctx, r.Clock.Now(), secret.NewJSON(make([]byte, 1<<20)), time.Minute, "x", "")
 	if !fault.Is(err, fault.TooLarge) {
 		t.Errorf("Wrap of a megabyte = %v; want too large", err)
+	}
+}
+
+// TestMountBounds: what an operator tunes on the mount of tokens holds for
+// tokens that are made and for tokens that are renewed.
+func TestMountBounds(t *testing.T) {
+	t.Parallel()
+	r := tokentest.New(t, token.Config{DefaultTTL: 10 * time.Hour, MaxTTL: 100 * time.Hour})
+	root := r.Root(t).ClientToken
+	for _, c := range []struct {
+		name      string
+		bounds    token.Bounds
+		ask, want time.Duration
+	}{
+		{"untuned", token.Bounds{}, 0, 10 * time.Hour},
+		{"a default", token.Bounds{Default: 2 * time.Hour}, 0, 2 * time.Hour},
+		{"a maximum", token.Bounds{Max: 5 * time.Hour}, 50 * time.Hour, 5 * time.Hour},
+		{"a maximum below the default", token.Bounds{Max: 5 * time.Hour}, 0, 5 * time.Hour},
+		{"a longer maximum", token.Bounds{Max: 200 * time.Hour}, 150 * time.Hour, 150 * time.Hour},
+	} {
+		g := r.MustMake(t, root, token.Request{Policies: []name.Name{"a"}, TTL: c.ask, Bounds: c.bounds, Sudo: true})
+		if g.TTL != c.want {
+			t.Errorf("%s: Create for %v = %v; want %v", c.name, c.ask, g.TTL, c.want)
+		}
+	}
+	g := r.MustMake(t, root, token.Request{Policies: []name.Name{"a"}, TTL: 50 * time.Hour, Sudo: true})
+	e := wantAlive(t, r, "made before", g.ClientToken)
+	call := r.Call(t, g.ClientToken)
+	ok(t, r.Space().Update(t.Context(), storage.Locks{}, func(tx storage.Tx) error {
+		return r.Renew(tx, call, e.ID, g.ClientToken, 40*time.Hour, token.Bounds{Max: 3 * time.Hour})
+	}))
+	if got := call.Reply.Auth.TTL; got != 3*time.Hour {
+		t.Errorf("Renew for 40 h where 3 h are the most = %v; want 3 h", got)
 	}
 }

@@ -16,6 +16,22 @@ type span struct {
 	start       time.Time     // when the token was made
 }
 
+// Bounds are the default and the longest TTL of tokens where an operator has
+// tuned them, on the mount of tokens. Its zero fields stand for the server's.
+type Bounds struct{ Default, Max time.Duration }
+
+// within returns c with b in the place of its own.
+func (c Config) within(b Bounds) Config {
+	if b.Max > 0 {
+		c.MaxTTL = seconds(b.Max)
+	}
+	if b.Default > 0 {
+		c.DefaultTTL = seconds(b.Default)
+	}
+	c.DefaultTTL = min(c.DefaultTTL, c.MaxTTL)
+	return c
+}
+
 // grant returns the TTL that q is given at now, a whole number of seconds and
 // never 0, and what to tell the caller of it. It is the arithmetic that clients know:
 // https://developer.hashicorp.com/vault/docs/concepts/tokens#token-time-to-live-periodic-tokens-and-explicit-max-ttls

@@ -44,7 +44,7 @@ var varying = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uuid>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "<time>"},
 	{regexp.MustCompile(`(hv[sb]\.|rt[a-z]_)[A-Za-z0-9_-]{8,}`), "<token>"},
-	{regexp.MustCompile(`"accessor":"[A-Za-z0-9_]{16,}"`), `"accessor":"<accessor>"`},
+	{regexp.MustCompile(`"((wrapped_)?accessor)":"[A-Za-z0-9_]{16,}"`), `"$1":"<accessor>"`},
 	{regexp.MustCompile(`"(creation_time|expire_time|issue_time|last_renewal_time)":\d{9,}`), `"$1":<seconds>`},
 	{regexp.MustCompile(`"server_time_utc":\d{9,}`), `"server_time_utc":<seconds>`},
 	{regexp.MustCompile(`rotunda-[0-9a-f]{8}"`), `<cluster>"`},

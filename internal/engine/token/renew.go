@@ -51,7 +51,7 @@ func (t *tokens) renewOps() []op.Op {
 		if !found {
 			return none
 		}
-		err = t.store.Renew(tx, c, id, text, time.Duration(increment))
+		err = t.store.Renew(tx, c, id, text, time.Duration(increment), t.bounds)
 		if fault.Is(err, fault.Unauthenticated) {
 			err = none
 		}

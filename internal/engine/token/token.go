@@ -34,7 +34,7 @@ func Kind(store *token.Store, rules Rules) engine.Kind {
 	return engine.Kind{
 		Name: "token", Does: "Creates, looks up, renews and revokes tokens.", Fixed: true,
 		Open: func(_ context.Context, env engine.Env) (engine.Instance, error) {
-			return engine.Instance{Ops: Ops(store, rules, env.Limits)}, nil
+			return engine.Instance{Ops: Ops(store, rules, env.Limits, token.Bounds{Default: env.DefaultTTL, Max: env.MaxTTL})}, nil
 		},
 	}
 }
@@ -44,11 +44,12 @@ type tokens struct {
 	store  *token.Store
 	rules  Rules
 	limits engine.Limits
+	bounds token.Bounds
 }
 
-// Ops returns every operation under auth/token/.
-func Ops(store *token.Store, rules Rules, limits engine.Limits) []op.Op {
-	t := &tokens{store, rules, limits.WithDefaults()}
+// Ops returns every operation under auth/token/, where tokens live within bounds.
+func Ops(store *token.Store, rules Rules, limits engine.Limits, bounds token.Bounds) []op.Op {
+	t := &tokens{store, rules, limits.WithDefaults(), bounds}
 	return slices.Concat(t.createOps(), t.lookupOps(), t.renewOps(), t.revokeOps(), t.roleOps())
 }
 
@@ -180,7 +181,7 @@ func (t *tokens) createOps() []op.Op {
 					ID: in.ID, Policies: in.Policies, Meta: in.Meta, NoParent: in.NoParent, NoDefault: in.NoDefaultPolicy,
 					TTL: ttl(in.TTL, in.Lease), ExplicitMax: time.Duration(in.ExplicitMaxTTL), Period: time.Duration(in.Period),
 					DisplayName: in.DisplayName, NumUses: in.NumUses, Renewable: in.Renewable, Kind: in.Type, EntityAlias: in.EntityAlias,
-					Orphan: orphan, Path: path, Sudo: c.Asked.Sudo,
+					Orphan: orphan, Path: path, Sudo: c.Asked.Sudo, Bounds: t.bounds,
 				})
 			},
 		}
@@ -199,7 +200,7 @@ func (t *tokens) createOps() []op.Op {
 					ID: in.ID, Policies: in.Policies, Meta: in.Meta, NoParent: in.NoParent, NoDefault: in.NoDefaultPolicy,
 					TTL: ttl(in.TTL, in.Lease), ExplicitMax: time.Duration(in.ExplicitMaxTTL), Period: time.Duration(in.Period),
 					DisplayName: in.DisplayName, NumUses: in.NumUses, Renewable: in.Renewable, Kind: in.Type, EntityAlias: in.EntityAlias,
-					Role: in.Role, Path: path, Sudo: c.Asked.Sudo,
+					Role: in.Role, Path: path, Sudo: c.Asked.Sudo, Bounds: t.bounds,
 				})
 			},
 		}),

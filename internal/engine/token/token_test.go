@@ -49,7 +49,7 @@ func newServer(t testing.TB) *server {
 		}))
 	}
 	ok(t, policies.EnsureDefaults(t.Context()))
-	return &server{r, t, Ops(r.Store, policies, engine.Limits{}), policies}
+	return &server{r, t, Ops(r.Store, policies, engine.Limits{}, token.Bounds{}), policies}
 }
 
 func ok(t testing.TB, err error) {

@@ -273,7 +273,7 @@ func certificate(t testing.TB, dir string) (cert, key string) {
 // where it is as all clients are. What it printed is shown where it fails.
 func (n *Node) Run(t testing.TB, program string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(environ(n.Home), "VAULT_ADDR="+n.Address, "VAULT_CACERT="+n.CACert, "VAULT_TOKEN="+n.Token, "PYTHONDONTWRITEBYTECODE=1")
