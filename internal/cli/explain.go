@@ -103,6 +103,8 @@ func (a *app) explainRefusal(ctx context.Context, e *api.Error) (why string, nex
 			return "it was sealed while it ran; it opens itself when it starts", a.reopen(a.dataOf(), s)
 		}
 		return "the server has no key to its store until enough of its keepers give theirs", []string{"rotunda operator unseal"}
+	case e.Status == 400 && strings.Contains(text, "already initialized"):
+		return "its keys were told once, to whoever initialized it", []string{"rotunda status", "rotunda login   (with the root token that was printed then)"}
 	case e.Status == 400 && strings.Contains(text, "has no shares of its key"):
 		if s, ok := a.sealStatus(ctx); ok && s.OpensItself {
 			next = a.reopen(a.dataOf(), s)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
@@ -360,7 +361,12 @@ func (a *app) serverCommand() *cobra.Command {
 			if file == "" {
 				return usageError{errors.New("--config is missing; for a node on this machine there is rotunda up"), cmd.CommandPath()}
 			}
-			return a.Server.Serve(cmd.Context(), ServeConfig{File: file, Check: check, Out: a.Stdout, Log: a.Stderr})
+			err := a.Server.Serve(cmd.Context(), ServeConfig{File: file, Check: check, Out: a.Stdout, Log: a.Stderr})
+			if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+				why, _ := a.explainSystem(err)
+				return advise(fmt.Errorf("%w: %s", err, why), "give the listener in "+show.Shell(file)+" another address, or stop the program that has it")
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "`FILE` of the configuration, in HCL")

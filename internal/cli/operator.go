@@ -303,6 +303,9 @@ func (a *app) printInit(raw []byte, shares, threshold, recoveryShares, recoveryT
 			a.note("\nThese %d key shares are kept nowhere. Give each to another person: any %d of them\nunseal the server, and without them it stays sealed for ever.", shares, threshold)
 			a.note("  next: rotunda operator unseal   (%d times, each with another share)", threshold)
 		}
+		if len(ans.RecoveryKeysBase64) > 0 {
+			a.note("\nThese %d recovery keys are kept nowhere. Give each to another person: any %d of them\nopen the store if what the server opens it with is lost.", recoveryShares, recoveryThreshold)
+		}
 		a.note("  next: rotunda login             (with the root token; then make one that may less)")
 		return nil
 	}})
