@@ -184,15 +184,16 @@ func auditVerify(ctx context.Context, q cli.AuditQuery) (cli.AuditReport, error)
 	found, err := r.VerifySigned(ctx, trust, nil)
 	out := cli.ReportOf(found)
 	out.Problems = known.damaged
-	for _, a := range []*audit.Anchor{known.stored, known.pinned} {
-		if err == nil {
-			err = r.Compare(ctx, a)
+	var failed error
+	for _, err := range []error{r.Compare(ctx, known.stored), r.Compare(ctx, known.pinned), err} {
+		switch {
+		case !errors.Is(err, audit.ErrCorrupt):
+			failed = errors.Join(failed, err)
+		case !slices.Contains(out.Problems, err.Error()):
+			out.Problems = append(out.Problems, err.Error())
 		}
 	}
-	if errors.Is(err, audit.ErrCorrupt) {
-		out.Problems, err = append(out.Problems, err.Error()), nil
-	}
-	return out, errors.Join(err, r.Close())
+	return out, errors.Join(failed, r.Close())
 }
 
 // knowledge is what is known of a stopped node's journal outside of it.
