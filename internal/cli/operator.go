@@ -306,6 +306,7 @@ func (a *app) printInit(raw []byte, shares, threshold, recoveryShares, recoveryT
 		if len(ans.RecoveryKeysBase64) > 0 {
 			a.note("\nThese %d recovery keys are kept nowhere. Give each to another person: any %d of them\nopen the store if what the server opens it with is lost.", recoveryShares, recoveryThreshold)
 		}
+		a.note("The root token does not expire. Revoke it when there are others: rotunda token revoke --self")
 		a.note("  next: rotunda login             (with the root token; then make one that may less)")
 		return nil
 	}})
