@@ -24,17 +24,32 @@ import (
 
 func (a *app) doctorCommand() *cobra.Command {
 	var data string
+	var verify bool
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look for problems, and say what mends them",
-		Long:  "Look for problems on this machine and with the server, and say what mends each.\nExit code 0: all is well or there are only warnings. 1: something is bad.",
-		Args:  atMost(0),
+		Long: `Look for problems on this machine and with the server, and say what mends each.
+
+With --verify, read all that a stopped node keeps instead: every page and row of
+its store, each of which is opened by its key, and every record and checkpoint of
+its audit journal. It changes nothing.
+
+Exit code 0: all is well or there are only warnings. 1: something is bad.`,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if verify {
+				dir, config, err := a.nodeDirs(data)
+				if err != nil {
+					return err
+				}
+				return a.diagnosis(a.Server.Verify(cmd.Context(), dir, config))
+			}
 			found := a.examine(cmd.Context(), data)
 			return a.diagnosis(found)
 		},
 	}
 	c.Flags().StringVar(&data, "data", "", "`directory` of a node that rotunda up started")
+	c.Flags().BoolVar(&verify, "verify", false, "read and open all that the stopped node of the directory keeps")
 	return c
 }
 

@@ -53,6 +53,9 @@ type Server struct {
 	// Doctor looks at a data directory and what belongs to it, running or not.
 	Doctor func(ctx context.Context, data, config string) []Finding
 
+	// Verify reads and opens all that a stopped node keeps in a data directory.
+	Verify func(ctx context.Context, data, config string) []Finding
+
 	// Backups writes backups of stopped nodes, and reads and restores backups.
 	Backups Backups
 

@@ -33,7 +33,7 @@ func doctor(ctx context.Context, data, config string) []cli.Finding {
 		found = append(found, modeOf("directory mode", dir, 0o700))
 	}
 	found = append(found, modeOf("key file mode", filepath.Join(h.keys, keyFile), 0o600))
-	found = append(found, apart(h), certificateOf(h), pinOf(h), storeOf(ctx, h), journalOf(ctx, h), lockable(), room(h.data))
+	found = append(found, apart(h), certificateOf(h), pinOf(h), storeOf(ctx, h, false), journalOf(ctx, h), lockable(), room(h.data))
 	return found
 }
 
@@ -76,8 +76,9 @@ func certificateOf(h home) cli.Finding {
 	return cli.Finding{Check: "certificate", State: cli.Good, Detail: "valid until " + t.Leaf().NotAfter.UTC().Format(time.DateOnly)}
 }
 
-// storeOf checks every page and every row of the store of a stopped node.
-func storeOf(ctx context.Context, h home) cli.Finding {
+// storeOf checks every page and every row of the store of a node, which is to be
+// stopped or may run.
+func storeOf(ctx context.Context, h home, stopped bool) cli.Finding {
 	bad := func(err error) cli.Finding {
 		return cli.Finding{Check: "store", State: cli.Bad, Detail: err.Error(), Fix: "keep a copy of " + h.data + ", and put back one that is whole"}
 	}
@@ -85,7 +86,7 @@ func storeOf(ctx context.Context, h home) cli.Finding {
 		return bad(err)
 	}
 	store, err := openStore(nodeOfHome(h, slog.New(slog.DiscardHandler)))
-	if errors.Is(err, storage.ErrInUse) {
+	if errors.Is(err, storage.ErrInUse) && !stopped {
 		return cli.Finding{Check: "store", State: cli.Good, Detail: "in use by a running node; while it is stopped, this checks every page"}
 	}
 	if err != nil {

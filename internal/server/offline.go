@@ -30,7 +30,7 @@ import (
 func CLI() cli.Server {
 	return cli.Server{
 		Up: up, Serve: serve, Recover: recoverOwner, AcceptRollback: acceptRollback, AuditSearch: auditSearch, AuditVerify: auditVerify,
-		AuditKey: auditKey, AuditProve: auditProve, AuditAcceptLoss: acceptLoss, Doctor: doctor,
+		AuditKey: auditKey, AuditProve: auditProve, AuditAcceptLoss: acceptLoss, Doctor: doctor, Verify: verify,
 		Backups: cli.Backups{Write: writeBackup, Check: checkBackup, Restore: restore, Read: readBackup, Tree: readTree},
 		More:    []cli.Command{benchCommand},
 	}

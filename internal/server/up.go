@@ -45,7 +45,8 @@ const (
 // home is where the parts of a node of `up` are.
 type home struct {
 	data, keys, id string
-	created        bool // the data directory is fresh
+	config         string // the directory that keys is below
+	created        bool   // the data directory is fresh
 }
 
 // findHome reads where a node is; fs.ErrNotExist says that there is none.
@@ -61,7 +62,7 @@ func findHome(data, config string) (home, error) {
 	if _, err := hex.DecodeString(id); err != nil || len(id) != 32 {
 		return home{}, fmt.Errorf("%s does not hold a node id; put back the file from a copy, or start with another --data", filepath.Join(data, idFile))
 	}
-	return home{data: data, keys: filepath.Join(config, "keys", id), id: id}, nil
+	return home{data: data, keys: filepath.Join(config, "keys", id), id: id, config: config}, nil
 }
 
 // lockHome keeps every other `up` away from data until unlock is called: of two

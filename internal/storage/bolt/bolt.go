@@ -456,6 +456,9 @@ func (s *Store) sound(sn *snapshot) error {
 	if info.Size() < want {
 		return fmt.Errorf("%w: the file has %d bytes of %d", storage.ErrCorrupt, info.Size(), want)
 	}
+	if err := s.checkMeta(); err != nil {
+		s.config.Log.Error("store has damaged pages", slog.Any("error", err))
+	}
 	if want > s.config.Sound {
 		return nil
 	}

@@ -541,6 +541,37 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// A meta page that is damaged makes bbolt take the other, which may be older: no
+// answer shows it, and Check finds it.
+func TestDamagedMeta(t *testing.T) {
+	for page := range 2 {
+		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+		s := open(t, dir, bolt.Config{})
+		if err := put(ctx, s, "s", "r", "v"); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.Check(ctx), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, bolt.FileName)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[page*os.Getpagesize()+16+50] ^= 1
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, bolt.Config{})
+		if err := s.Check(ctx); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("Check with meta page %d damaged = %v; want ErrCorrupt", page, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A file that is too large to be looked through before it is used, and would
 // destroy itself, poisons the store once that has been found.
 func TestLookedThroughLater(t *testing.T) {
