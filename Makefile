@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos bench clean
+.PHONY: fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos prove-faults bench clean
 
 all: build
 
@@ -83,10 +83,22 @@ SECRETS ?= 1000000
 prove-scale:
 	ROTUNDA_SCALE=$(SECRETS) $(GO) test ./internal/server -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 0 -v
 
-# Kill the server at random moments under load, many times: make prove-chaos CYCLES=1000
+# Kill the server, and let its power fail, at random moments under load, many
+# times: make prove-chaos CYCLES=10000 CUTS=2000 CEREMONIES=100
 CYCLES ?= 500
+CUTS ?= 300
+CEREMONIES ?= 20
 prove-chaos:
-	ROTUNDA_CHAOS_CYCLES=$(CYCLES) ROTUNDA_CHAOS_STARTS=100 ROTUNDA_CHAOS_FLIPS=1000 $(GO) test -count=1 -timeout 0 -v ./test/chaos
+	ROTUNDA_CHAOS_CYCLES=$(CYCLES) ROTUNDA_CHAOS_CUTS=$(CUTS) ROTUNDA_CHAOS_CEREMONIES=$(CEREMONIES) ROTUNDA_CHAOS_STARTS=100 \
+		$(GO) test -count=1 -timeout 0 -v -run 'Kill|Planted|PowerCut' ./test/chaos
+
+# Let each operation of a run on the disk fail in turn, in each way, and change
+# bytes of each kind: make prove-faults FAULTS=0 FLIPS=1000; 0 is all operations.
+FAULTS ?= 0
+FLIPS ?= 200
+prove-faults:
+	ROTUNDA_CHAOS_FAULTS=$(FAULTS) ROTUNDA_CHAOS_FLIPS=$(FLIPS) \
+		$(GO) test -count=1 -timeout 0 -v -run 'NthOperation|PlantedNth|Flip' ./test/chaos
 
 bench: build
 	$(GO) run ./cmd/rotunda bench --limit

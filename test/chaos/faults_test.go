@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -218,78 +217,6 @@ func TestSecondProcess(t *testing.T) {
 			t.Errorf("%s: it says %q", what, out)
 		}
 		t.Logf("%s: code %d: %s", what, code, out)
-	}
-	if whole, _, err := n.all(secrets); whole != len(secrets) || err != nil {
-		t.Errorf("%d of %d secrets are there, %v", whole, len(secrets), err)
-	}
-}
-
-// A damaged byte anywhere in the store is an error, and never another value
-// or the end of the process.
-func TestDamagedByte(t *testing.T) {
-	t.Parallel()
-	n, secrets := filled(t)
-	if err := n.stop(); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(n.data, "store", "store.db")
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	audit := filepath.Join(n.data, "audit")
-	if err := os.CopyFS(filepath.Join(n.home, "audit"), os.DirFS(audit)); err != nil {
-		t.Fatal(err)
-	}
-	used := len(bytes.TrimRight(good, "\x00"))
-	seed := fromEnv(t, "ROTUNDA_CHAOS_SEED", uint64(time.Now().UnixNano()))
-	t.Logf("ROTUNDA_CHAOS_SEED=%d, %d bytes in use", seed, used)
-	r := rand.New(rand.NewPCG(seed, 1))
-	refused, hurt, fine, hidden := 0, 0, 0, 0
-	for range int(fromEnv(t, "ROTUNDA_CHAOS_FLIPS", 25)) {
-		bad := bytes.Clone(good)
-		at := r.IntN(used)
-		bad[at] ^= byte(1 + r.IntN(255))
-		if err := os.WriteFile(path, bad, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := n.start(); err != nil {
-			refused++
-			if strings.Contains(err.Error(), "panic") || strings.Contains(err.Error(), "goroutine ") {
-				t.Errorf("byte %d: %v", at, err)
-			}
-		} else {
-			whole, gone, err := n.all(secrets)
-			hidden += gone
-			if err != nil {
-				t.Errorf("byte %d: the node has ended: %v %s%s", at, err, n.said, n.logTail())
-			}
-			if whole < len(secrets) {
-				hurt++
-			} else {
-				fine++
-			}
-			if a, err := n.do(n.root, http.MethodPost, "secret/data/new", padded("v", 10)); err != nil {
-				t.Errorf("byte %d: a write: %v %v", at, a, err)
-			}
-			n.kill()
-		}
-		if err := os.RemoveAll(audit); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.CopyFS(audit, os.DirFS(filepath.Join(n.home, "audit"))); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(audit, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("%d starts were refused, %d had reads that failed, in %d it was of no account; %d secrets were said not to be there", refused, hurt, fine, hidden)
-	if err := os.WriteFile(path, good, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := n.start(); err != nil {
-		t.Fatal(err)
 	}
 	if whole, _, err := n.all(secrets); whole != len(secrets) || err != nil {
 		t.Errorf("%d of %d secrets are there, %v", whole, len(secrets), err)

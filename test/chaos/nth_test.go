@@ -255,7 +255,7 @@ func (n *node) crashes() (wrong []string) {
 // each way; 0 is all of them.
 func TestNthOperationFails(t *testing.T) {
 	t.Parallel()
-	most := int(fromEnv(t, "ROTUNDA_CHAOS_FAULTS", 5))
+	most := int(fromEnv(t, "ROTUNDA_CHAOS_FAULTS", 3))
 	seed := fromEnv(t, "ROTUNDA_CHAOS_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("ROTUNDA_CHAOS_SEED=%d ROTUNDA_CHAOS_FAULTS=%d", seed, most)
 	for name, filled := range map[string]bool{"first start": false, "at work": true} {

@@ -41,7 +41,7 @@ func (w *world) startAnew() ([]string, error) {
 // kept, torn and in another order: the node keeps all that it has acknowledged.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	cuts := int(fromEnv(t, "ROTUNDA_CHAOS_CUTS", 40))
+	cuts := int(fromEnv(t, "ROTUNDA_CHAOS_CUTS", 30))
 	seed := fromEnv(t, "ROTUNDA_CHAOS_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("ROTUNDA_CHAOS_SEED=%d ROTUNDA_CHAOS_CUTS=%d", seed, cuts)
 	r := rand.New(rand.NewPCG(seed, 3))

@@ -18,8 +18,10 @@
 package disk
 
 import (
+	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -168,4 +170,54 @@ func (d *Disk) Traced() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.trace)
+}
+
+// find returns the file at a path of names with slashes between; nil for none.
+func (d *Disk) find(path string) *node {
+	n := d.nodes[rootID]
+	for name := range strings.SplitSeq(path, "/") {
+		if n = d.nodes[n.entries[name]]; n == nil {
+			return nil
+		}
+	}
+	return n
+}
+
+// Bytes returns what the file at a path holds.
+func (d *Disk) Bytes(path string) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.find(path)
+	if n == nil {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fs.ErrNotExist}
+	}
+	b := make([]byte, n.now.size)
+	n.now.read(b, 0)
+	return b, nil
+}
+
+// Flip changes bits of one byte of the file at a path, durably. Nobody may have
+// the Disk mounted.
+func (d *Disk) Flip(path string, at int64, bits byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.find(path)
+	if n == nil || at >= n.now.size {
+		return &fs.PathError{Op: "change", Path: path, Err: fs.ErrNotExist}
+	}
+	var b [1]byte
+	n.now.read(b[:], at)
+	n.now.write([]byte{b[0] ^ bits}, at)
+	n.kept, n.written = n.now.clone(), nil
+	return nil
+}
+
+// Names returns the names in the directory at a path, in order.
+func (d *Disk) Names(path string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := d.find(path); n != nil {
+		return slices.Sorted(maps.Keys(n.entries))
+	}
+	return nil
 }

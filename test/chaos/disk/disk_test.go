@@ -323,14 +323,13 @@ func TestLies(t *testing.T) {
 	x.has("g", "-")
 	c := x.d.Clone()
 	x.write("f", "SYNCED", true)
-	if s := string(c.bytes("f")); s != "synced" {
-		t.Errorf("a clone has %q", s)
+	if b, err := c.Bytes("f"); string(b) != "synced" || err != nil {
+		t.Errorf("a clone has %q, %v", b, err)
 	}
-}
-
-func (d *Disk) bytes(name string) []byte {
-	n := d.nodes[d.nodes[rootID].entries[name]]
-	b := make([]byte, n.now.size)
-	n.now.read(b, 0)
-	return b
+	if err := c.Flip("f", 1, 0x20); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.Bytes("f"); string(b) != "sYnced" || err != nil {
+		t.Errorf("a file with a changed byte has %q, %v", b, err)
+	}
 }
