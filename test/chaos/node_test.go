@@ -63,6 +63,8 @@ type node struct {
 	log  string
 	args []string // of `rotunda up`, besides the data directory
 
+	config string // a file; with it the node is one of `rotunda server`
+
 	disk  *disk.Disk  // that home is on; nil for the machine's own
 	mount *disk.Mount // of it
 
@@ -166,8 +168,11 @@ func (n *node) run(args ...string) (stdout string, code int, err error) {
 
 // launch starts the process and does not wait until it answers.
 func (n *node) launch() (stdout io.Reader, err error) {
-	n.cmd = n.command(context.WithoutCancel(n.t.Context()),
-		append([]string{"up", "--data", n.data, "--listen", "127.0.0.1:0", "--log", n.log}, n.args...)...)
+	args := append([]string{"up", "--data", n.data, "--listen", "127.0.0.1:0", "--log", n.log}, n.args...)
+	if n.config != "" {
+		args = []string{"server", "--config", n.config}
+	}
+	n.cmd = n.command(context.WithoutCancel(n.t.Context()), args...)
 	n.said = new(lines)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -206,7 +211,7 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-var address = regexp.MustCompile(`https://127\.0\.0\.1:[0-9]+`)
+var address = regexp.MustCompile(`https://(127\.0\.0\.1:[0-9]+)|msg=listening address=(127\.0\.0\.1:[0-9]+)`)
 
 // start starts the node and returns how long it took until it answered.
 func (n *node) start() (took time.Duration, err error) {
@@ -220,9 +225,13 @@ func (n *node) start() (took time.Duration, err error) {
 		defer close(found)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			said.add(lines.Text())
-			if a := address.FindString(lines.Text()); a != "" {
+			if a := address.FindStringSubmatch(lines.Text()); a != nil {
+				url := "https://" + a[1]
+				if a[1] == "" {
+					url = "http://" + a[2]
+				}
 				select {
-				case found <- a:
+				case found <- url:
 				default: // it was said before
 				}
 			}
@@ -241,7 +250,7 @@ func (n *node) start() (took time.Duration, err error) {
 		n.kill()
 		return 0, fmt.Errorf("the node does not answer after %v: %s%s", 4*readyWithin, n.said, n.logTail())
 	}
-	if n.pool == nil {
+	if n.pool == nil && n.config == "" {
 		if err := n.learn(); err != nil {
 			return 0, err
 		}
