@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/broker"
@@ -95,4 +96,16 @@ func (g *Gate) AcceptOld(ctx context.Context, root secret.Bytes, end func(contex
 	g.c.Log.LogAttrs(ctx, slog.LevelWarn, "an old copy of the store was accepted", slog.Any("cause", old))
 	s.pin, err = g.c.Pins.Begin(ctx, b)
 	return err
+}
+
+// Pinned returns when the node has last remembered how far the store has come;
+// the zero Time while the gate is shut, and where it remembers nothing.
+func (g *Gate) Pinned() time.Time {
+	g.mu.Lock()
+	live := g.live
+	g.mu.Unlock()
+	if live == nil || live.pin == nil {
+		return time.Time{}
+	}
+	return live.pin.Pinned()
 }

@@ -44,6 +44,12 @@ func (n *Node) observe() {
 		}
 		return float64(at.Unix())
 	})
+	n.metrics.Gauge("rotunda_pin_timestamp_seconds", "When the node has last remembered how far its store has come, of which an older copy is refused; 0 for never, and while it is sealed.", func() float64 {
+		if at := n.gate.Pinned(); !at.IsZero() {
+			return float64(at.Unix())
+		}
+		return 0
+	})
 	n.metrics.Gauge("rotunda_backup_timestamp_seconds", "When the newest scheduled backup was made that was found whole; 0 for none.", func() float64 {
 		if last := n.backupStatus().Last; !last.IsZero() {
 			return float64(last.Unix())
