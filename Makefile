@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos prove-faults bench clean
+.PHONY: prove-hostile replay fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos prove-faults bench clean
 
 all: build
 
@@ -99,6 +99,18 @@ FLIPS ?= 200
 prove-faults:
 	ROTUNDA_CHAOS_FAULTS=$(FAULTS) ROTUNDA_CHAOS_FLIPS=$(FLIPS) \
 		$(GO) test -count=1 -timeout 0 -v -run 'NthOperation|PlantedNth|Flip' ./test/chaos
+
+# Everything hostile both ways, each answer within 50 ms.
+prove-hostile:
+	$(GO) test -count=1 -timeout 0 -v -run '^TestHostileRequests$$' ./test/replay -args -hostile 1 -within 50ms
+
+# Every row of test/replay/README.md, and what became of it: replay.json.
+replay:
+	$(GO) run ./tools/replay -out replay.json
+
+# The properties of docs/properties.md at their large sizes.
+prove-properties:
+	ROTUNDA_ORACLE_PAIRS=100000000 ROTUNDA_TTL_CASES=10000000 ROTUNDA_TIMING_SAMPLES=100000 $(GO) test -count=1 -timeout 0 -v -run '^TestP[0-9]' ./internal/... ./test/replay
 
 bench: build
 	$(GO) run ./cmd/rotunda bench --limit

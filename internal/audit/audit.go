@@ -48,6 +48,10 @@ type Config struct {
 	KeepBytes    int64         // the oldest segments are removed beyond this; 0 keeps all
 	Reserve      int64         // space held back for critical records; 64 MiB by default, negative for none
 
+	// Patience is how long who appends waits for the disk before it is refused;
+	// 2 s by default. A machine that is busier than a server may be needs more.
+	Patience time.Duration
+
 	Disk Disk // nil for the operating system's
 
 	bundleHeight int // of a tree that is begun; 0 for the usual

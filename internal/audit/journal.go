@@ -86,6 +86,9 @@ func Open(dir string, c Config) (*Journal, error) {
 		c.SegmentBytes = defaultSegment
 	}
 	c.SegmentBytes = max(c.SegmentBytes, 4<<10)
+	if c.Patience == 0 {
+		c.Patience = patience
+	}
 	if c.SegmentAge == 0 {
 		c.SegmentAge = defaultAge
 	}
@@ -122,8 +125,9 @@ func (j *Journal) open() error {
 	}
 	j.main = &tape{
 		disk: j.disk, stream: records, clock: j.c.Clock, size: j.c.SegmentBytes, age: j.c.SegmentAge, reserve: j.c.Reserve, nudge: j.nudge,
+		patience: j.c.Patience,
 	}
-	j.sealed = &tape{disk: j.disk, stream: events, clock: j.c.Clock, size: min(sealedSegment, j.c.SegmentBytes), nudge: func() {}, keys: nodeKey}
+	j.sealed = &tape{disk: j.disk, stream: events, clock: j.c.Clock, size: min(sealedSegment, j.c.SegmentBytes), nudge: func() {}, keys: nodeKey, patience: j.c.Patience}
 	j.outbox = &outbox{j: j, wake: make(chan struct{}, 1), urgent: make(chan chan struct{})}
 	j.main.settled = j.outbox.settled
 	for _, t := range []*tape{j.main, j.sealed} {

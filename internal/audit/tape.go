@@ -18,7 +18,7 @@ import (
 	"rotunda.dev/rotunda/internal/fault"
 )
 
-// patience is how long anyone waits for the disk.
+// patience is how long anyone waits for the disk, where nothing else is said.
 const patience = 2 * time.Second
 
 // What one batch can hold. Who comes when it is full is refused.
@@ -139,15 +139,16 @@ func (b *batch) wait(ctx context.Context) error {
 // chains the frames, and writes and syncs them at once. While it does, the
 // next batch fills.
 type tape struct {
-	disk    Disk
-	stream  stream
-	journal [16]byte
-	clock   clock.Clock
-	size    int64         // of a segment
-	age     time.Duration // at which a segment is closed
-	reserve int64         // bytes; 0 for none
-	settled func(*batch)  // called by the writer when a batch is durable
-	nudge   func()        // called when prepare or recover have something to do
+	disk     Disk
+	stream   stream
+	journal  [16]byte
+	clock    clock.Clock
+	size     int64         // of a segment
+	age      time.Duration // at which a segment is closed
+	reserve  int64         // bytes; 0 for none
+	patience time.Duration // with the disk
+	settled  func(*batch)  // called by the writer when a batch is durable
+	nudge    func()        // called when prepare or recover have something to do
 
 	wake chan struct{} // the current batch has its first slot
 	quit chan struct{}
@@ -453,7 +454,7 @@ func (t *tape) begin(b *batch, before int) {
 	if before > 0 || b.overdue != nil {
 		return
 	}
-	b.overdue = time.AfterFunc(patience, func() {
+	b.overdue = time.AfterFunc(t.patience, func() {
 		t.mu.Lock()
 		select {
 		case <-b.done:

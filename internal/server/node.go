@@ -81,6 +81,8 @@ type AuditConfig struct {
 
 	SegmentBytes int64
 	SegmentAge   time.Duration
+
+	Patience time.Duration // how long a request waits for the journal; 2 s by default, which no setting changes
 }
 
 // DoorConfig bounds what is let in.
@@ -164,6 +166,7 @@ func (c Config) journalConfig() audit.Config {
 	config := audit.Config{
 		Node: c.Info.ClusterName, KeysDir: c.Keys, Clock: c.Clock, Log: c.Log,
 		SegmentBytes: c.Audit.SegmentBytes, SegmentAge: c.Audit.SegmentAge, KeepAge: c.Audit.KeepAge, KeepBytes: c.Audit.KeepBytes,
+		Patience: c.Audit.Patience,
 	}
 	if c.testJournal != nil {
 		c.testJournal(&config)

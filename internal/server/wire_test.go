@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"rotunda.dev/rotunda/internal/broker"
 	"rotunda.dev/rotunda/internal/door"
@@ -21,15 +23,32 @@ func wired(t testing.TB) (n *Node, root string) {
 	return wiredWith(t, func(*Config) {})
 }
 
+// inMemory returns a directory of the test's own for a node, in memory where
+// the machine has such a place: see servertest.Config.
+func inMemory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rotunda-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("removing the test's directory: %v", err)
+		}
+	})
+	return dir
+}
+
 // wiredWith is wired by a configuration that was changed.
 func wiredWith(t testing.TB, change func(*Config)) (n *Node, root string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := inMemory(t)
 	h, err := makeHome(filepath.Join(dir, "data"), filepath.Join(dir, "config"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := nodeOfHome(h, slog.New(slog.DiscardHandler))
+	c.Audit.Patience = time.Minute
 	change(&c)
 	if n, err = Open(c); err != nil {
 		t.Fatal(err)

@@ -72,10 +72,11 @@ type Rig struct {
 	Client       *http.Client
 	TLS          *tls.Config // that clients need
 
-	t      testing.TB
-	config Config
-	log    *lines
-	stop   func() error
+	t       testing.TB
+	config  Config
+	log     *lines
+	stop    func() error
+	handler http.Handler
 }
 
 // lines is what the node has logged.
@@ -142,7 +143,7 @@ func (r *Rig) NodeConfig() server.Config {
 		Data: r.Data, Keys: r.Keys, Clock: r.config.Clock, MaxSize: r.config.MaxStore,
 		Info:  system.Info{Version: "0.0.0-test", CompatVersion: "1.19.0", ClusterName: "test", StorageType: "bolt"},
 		Log:   slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Audit: server.AuditConfig{FileDir: r.config.AuditFiles, Headers: r.config.AuditHeaders},
+		Audit: server.AuditConfig{FileDir: r.config.AuditFiles, Headers: r.config.AuditHeaders, Patience: time.Minute},
 		Door:  server.DoorConfig{Guard: door.GuardConfig{LoginRate: -1, LoginBurst: -1, AccountFailures: -1, RefusalRate: -1, GlobalRate: -1, Target: -1}},
 	}
 	c.TTL.Default, c.TTL.Max = 768*time.Hour, 768*time.Hour
@@ -188,6 +189,7 @@ func (r *Rig) start() {
 	if r.Node, err = server.Open(r.NodeConfig()); err != nil {
 		t.Fatal(err)
 	}
+	r.handler = r.Node.Handler()
 	listeners := []server.Listener{{Network: "tcp", Address: "127.0.0.1:0", TLS: wire, Limits: r.config.Limits}}
 	if r.config.Secondary {
 		listeners = append(listeners, listeners[0])
@@ -267,6 +269,9 @@ func (r *Rig) Again() {
 	}
 	r.start()
 }
+
+// Handler returns what answers at the node's listener, for who needs none.
+func (r *Rig) Handler() http.Handler { return r.handler }
 
 // Context returns the test's.
 func (r *Rig) Context() context.Context { return context.WithoutCancel(r.t.Context()) }
