@@ -108,10 +108,6 @@ prove-hostile:
 replay:
 	$(GO) run ./tools/replay -out replay.json
 
-# The properties of docs/properties.md at their large sizes.
-prove-properties:
-	ROTUNDA_ORACLE_PAIRS=100000000 ROTUNDA_TTL_CASES=10000000 ROTUNDA_TIMING_SAMPLES=100000 $(GO) test -count=1 -timeout 0 -v -run '^TestP[0-9]' ./internal/... ./test/replay
-
 bench: build
 	$(GO) run ./cmd/rotunda bench --limit
 

@@ -318,8 +318,8 @@ func direct(r *servertest.Rig, token string, a attack) (*servertest.Answer, erro
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
 	for pair := range slices.Chunk(a.headers, 2) {
-		name := http.CanonicalHeaderKey(pair[0])
-		req.Header[name] = append(req.Header[name], pair[1])
+		key := http.CanonicalHeaderKey(pair[0])
+		req.Header[key] = append(req.Header[key], pair[1])
 	}
 	w := httptest.NewRecorder()
 	r.Handler().ServeHTTP(w, req)
