@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -
 LINT    := tools/bin/golangci-lint
 FUZZTIME ?= 30s
 
-.PHONY: prove-hostile replay fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos prove-faults bench clean
+.PHONY: prove-properties prove-hostile replay fips fips-ci prove-memory prove-scale all build test test-deps race compat cross lint vuln fuzz docs prove-chaos prove-faults bench clean
 
 all: build
 
@@ -102,11 +102,15 @@ prove-faults:
 
 # Everything hostile both ways, each answer within 50 ms.
 prove-hostile:
-	$(GO) test -count=1 -timeout 0 -v -run '^TestHostileRequests$$' ./test/replay -args -hostile 1 -within 50ms
+	$(GO) test -count=1 -timeout 0 -v -run '^TestP3P5HostileRequests$$' ./test/replay -args -hostile 1 -within 50ms
 
 # Every row of test/replay/README.md, and what became of it: replay.json.
 replay:
 	$(GO) run ./tools/replay -out replay.json
+
+# The properties of docs/properties.md that have a large size.
+prove-properties:
+	ROTUNDA_ORACLE_PAIRS=100000000 $(GO) test -count=1 -timeout 0 -v -run '^TestP2' ./internal/policy
 
 bench: build
 	$(GO) run ./cmd/rotunda bench --limit

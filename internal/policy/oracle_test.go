@@ -446,9 +446,9 @@ func describe(ps []oraclePolicy) string {
 
 // The evaluator decides as the oracle does. ROTUNDA_ORACLE_PAIRS sets how many
 // pairs of a set of policies and a question are tried.
-func TestOracle(t *testing.T) {
+func TestP2Oracle(t *testing.T) {
 	t.Parallel()
-	pairs := 100_000
+	pairs := 1_000_000
 	if s := os.Getenv("ROTUNDA_ORACLE_PAIRS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {

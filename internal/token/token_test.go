@@ -229,7 +229,7 @@ func TestReleaseMakesOrphans(t *testing.T) {
 	}
 }
 
-func TestUsesAreCountedExactly(t *testing.T) {
+func TestP9UsesAreCountedExactly(t *testing.T) {
 	t.Parallel()
 	for _, uses := range []int{1, 7} {
 		var told []string

@@ -260,10 +260,10 @@ type hostility struct {
 	ids     map[string]string // of requests that need a record, and what was tried
 }
 
-// TestHostileRequests sends what no honest client sends to every operation and
+// TestP3P5HostileRequests sends what no honest client sends to every operation and
 // every field: all of it to the node's handler as a listener would call it,
 // which is the same code behind TLS, and a part of it over TLS as well.
-func TestHostileRequests(t *testing.T) {
+func TestP3P5HostileRequests(t *testing.T) {
 	const shards = 4
 	var sent, refused atomic.Int64
 	began := time.Now()
