@@ -3,6 +3,8 @@
 package builtin
 
 import (
+	"time"
+
 	"log/slog"
 
 	"rotunda.dev/rotunda/internal/clock"
@@ -31,6 +33,8 @@ type StoreConfig struct {
 	Log     *slog.Logger
 	MaxSize int64 // bytes; 0 is no bound
 
+	Patience time.Duration // that an Update has with the disk; 0 for the store's own
+
 	// Commit is called for each commit, for tests that let them fail; nil for none.
 	Commit func(commit func() error) error
 }
@@ -39,6 +43,6 @@ type StoreConfig struct {
 // configuration gives. Each opens the store in a directory.
 var Stores = map[string]func(StoreConfig) (storage.Store, error){
 	"bolt": func(c StoreConfig) (storage.Store, error) {
-		return bolt.Open(c.Dir, bolt.Config{Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize, Commit: c.Commit})
+		return bolt.Open(c.Dir, bolt.Config{Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize, Patience: c.Patience, Commit: c.Commit})
 	},
 }

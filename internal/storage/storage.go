@@ -19,6 +19,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"rotunda.dev/rotunda/internal/fault"
 )
 
 // The bounds of the contract. A store refuses what is beyond them with [ErrTooLarge].
@@ -41,19 +43,11 @@ var (
 	// ErrExists is returned by an Update whose Insert met a key that holds something.
 	ErrExists = errors.New("storage: key already exists")
 
-	// ErrUnknown says that a transaction may or may not have been kept. It is
-	// never run again by the store; the caller looks before it acts.
-	ErrUnknown = errors.New("storage: outcome of the transaction is unknown")
-
 	// ErrConflict says that others kept changing what the transaction read.
 	ErrConflict = errors.New("storage: too many conflicts")
 
 	// ErrTooLarge says that a transaction or a key is beyond the bounds.
 	ErrTooLarge = errors.New("storage: too large")
-
-	// ErrPoisoned says that the store failed to make something durable, and
-	// answers nothing more until the process is started anew.
-	ErrPoisoned = errors.New("storage: store failed and must be opened anew")
 
 	// ErrCorrupt says that what was read is damaged.
 	ErrCorrupt = errors.New("storage: damaged data")
@@ -69,6 +63,32 @@ var (
 
 	// ErrScope says that a Join scope was written in a way that only an owner may.
 	ErrScope = errors.New("storage: scope is joined, not owned")
+)
+
+// What the machine does to a store. These are faults of kind Unavailable, so
+// that the caller of an operation is told what is the matter, and whether what
+// it asked for may have been done. Whoever looks at the machine is told more by
+// the log.
+var (
+	// ErrUnknown says that a transaction may or may not have been kept. It is
+	// never run again by the store; the caller looks before it acts.
+	ErrUnknown = fault.New(fault.Unavailable, "the storage did not answer in time or has failed: what was asked for may have been stored or not; look before it is tried again")
+
+	// ErrPoisoned says that the store failed to make something durable, and
+	// answers nothing more until the process is started anew.
+	ErrPoisoned = fault.New(fault.Unavailable, "the storage has failed, and answers nothing more until the server is started anew")
+
+	// ErrFull says that a transaction found no space: none of it is kept, and
+	// the store goes on.
+	ErrFull = fault.New(fault.Unavailable, "the storage is full: nothing was stored; try again when there is space")
+
+	// ErrReadOnly says that the disk takes no writes: none of the transaction is
+	// kept, and the store goes on.
+	ErrReadOnly = fault.New(fault.Unavailable, "the storage is read-only: nothing was stored")
+
+	// ErrBusy says that the store has not got through with what it was given
+	// before, so that it took no more: none of the transaction is kept.
+	ErrBusy = fault.New(fault.Unavailable, "the storage does not answer: nothing was stored; try again later")
 )
 
 // Key names one value. Keys compare bytewise, first by Scope.

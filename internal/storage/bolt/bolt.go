@@ -12,8 +12,10 @@
 // it could have learned from is durable.
 //
 // A batch that could not be made durable poisons the store: what the disk
-// holds is found out by opening it anew. A full disk does not, where bbolt
-// has found it before it wrote anything that counts.
+// holds is found out by opening it anew. A disk that is full or read-only does
+// not, where bbolt has found it before it wrote anything that counts: those
+// transactions are lost, and the next one tries the disk again. A disk that does
+// not answer is waited for no longer than Config.Patience.
 package bolt
 
 import (
@@ -66,6 +68,11 @@ type Config struct {
 	MaxSize int64         // bytes that the file may grow to; 0 is a default far beyond use
 	MaxView time.Duration // a View's length; 0 is storage.MaxView
 
+	// Patience is how long an Update waits for the disk; 0 is 5 s. One that has
+	// been handed over then fails with [storage.ErrUnknown], and while the disk
+	// does not answer, others fail with [storage.ErrBusy] at once.
+	Patience time.Duration
+
 	// Sound is up to which size of the file Open looks for damage before it
 	// answers; 0 is 128 MiB. A larger file is looked through while the store is
 	// in use, and poisons it where it would destroy itself.
@@ -110,8 +117,9 @@ type Store struct {
 	looked      chan struct{} // closed when the file has been looked through, or need not be
 	stopLooking context.CancelFunc
 
-	patience time.Duration
-	stats    stats
+	stalled atomic.Bool           // somebody has waited in vain for what is on its way to the disk
+	trouble atomic.Pointer[error] // why the last batch was lost; nil where it was not
+	stats   stats
 }
 
 var _ storage.Near = (*Store)(nil)
@@ -136,6 +144,9 @@ func Open(dir string, c Config) (*Store, error) {
 	if c.MaxView <= 0 {
 		c.MaxView = storage.MaxView
 	}
+	if c.Patience <= 0 {
+		c.Patience = defaultPatience
+	}
 	if c.Commit == nil {
 		c.Commit = func(commit func() error) error { return commit() }
 	}
@@ -149,8 +160,6 @@ func Open(dir string, c Config) (*Store, error) {
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
 		looked:  make(chan struct{}),
-
-		patience: defaultPatience,
 	}
 	if err := makeDir(dir); err != nil {
 		return nil, err

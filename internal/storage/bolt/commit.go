@@ -18,7 +18,6 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
-	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/storage/overlay"
 )
@@ -33,13 +32,17 @@ const (
 	maxGather = 10 * time.Millisecond
 	minPause  = 200 * time.Microsecond
 
-	// defaultPatience is how long an Update whose context has ended waits on
-	// for its outcome before it says that this is unknown.
-	defaultPatience = 2 * time.Second
+	// defaultPatience is how long an Update waits for the disk.
+	defaultPatience = 5 * time.Second
 )
 
-// errAgain says that the batch was lost that a function had read from.
-var errAgain = errors.New("bolt: run again")
+var (
+	// errAgain says that the batch was lost that a function had read from.
+	errAgain = errors.New("bolt: run again")
+
+	errSlow = errors.New("bolt: the disk does not answer")
+	errBusy = fmt.Errorf("%w: %w", storage.ErrBusy, errSlow)
+)
 
 // batch is the writes of transactions that are committed together.
 type batch struct {
@@ -48,6 +51,7 @@ type batch struct {
 	bytes  uint64
 	n      uint64        // transactions
 	taken  chan struct{} // closed when the writer begins with it
+	begun  time.Time     // when it did; set before taken is closed
 
 	done    chan struct{} // closed when the fields below are set
 	err     error         // nil: all is durable
@@ -80,17 +84,23 @@ func (s *Store) Update(ctx context.Context, locks storage.Locks, fn func(storage
 	return storage.ErrConflict
 }
 
-// wait returns when b is durable, or with why it is not.
+// wait returns when b is durable, or with why it is not. What is with the
+// writer cannot be taken back, so it waits on for one whose context has ended;
+// but nobody waits for longer than Config.Patience.
 func (s *Store) wait(ctx context.Context, b *batch, wrote bool) error {
 	select {
 	case <-b.done:
-	case <-ctx.Done():
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
-		defer cancel()
+	default:
+		enough := time.NewTimer(s.config.Patience)
+		defer enough.Stop()
 		select {
 		case <-b.done:
-		case <-end.Done():
-			return fmt.Errorf("%w: %w", storage.ErrUnknown, ctx.Err())
+		case <-enough.C:
+			s.stalls()
+			if !wrote {
+				return errBusy
+			}
+			return fmt.Errorf("%w: %w", storage.ErrUnknown, errors.Join(errSlow, ctx.Err()))
 		}
 	}
 	if b.err != nil && wrote && b.unknown {
@@ -102,10 +112,8 @@ func (s *Store) wait(ctx context.Context, b *batch, wrote bool) error {
 // run runs fn in its turn. It returns the batch on which the outcome depends:
 // nil if on none.
 func (s *Store) run(ctx context.Context, locks storage.Locks, fn func(storage.Tx) error) (b *batch, wrote bool, err error) {
-	select {
-	case <-s.turn:
-	case <-ctx.Done():
-		return nil, false, ctx.Err()
+	if err := s.take(ctx); err != nil {
+		return nil, false, err
 	}
 	defer func() { s.turn <- struct{}{} }()
 	if err := s.room(ctx); err != nil {
@@ -167,21 +175,57 @@ func (s *Store) run(ctx context.Context, locks storage.Locks, fn func(storage.Tx
 	return b, wrote, err
 }
 
-// room waits until the open batch can be added to.
+// take waits for the turn.
+func (s *Store) take(ctx context.Context) error {
+	select {
+	case <-s.turn:
+		return nil
+	default:
+	}
+	enough := time.NewTimer(s.config.Patience)
+	defer enough.Stop()
+	select {
+	case <-s.turn:
+		return nil
+	case <-enough.C:
+		return errBusy
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// room waits until the open batch can be added to. Behind a batch that the disk
+// has not taken in Config.Patience there is no room: who waited there would
+// only be told that nobody knows.
 func (s *Store) room(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		open := s.open
 		full := open.bytes >= maxBatch
 		s.mu.Unlock()
+		if s.hangs() {
+			return errBusy
+		}
 		if !full {
 			return nil
 		}
-		select {
-		case <-open.taken:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := s.untilTaken(ctx, open); err != nil {
+			return err
 		}
+	}
+}
+
+// untilTaken waits until the writer begins with b.
+func (s *Store) untilTaken(ctx context.Context, b *batch) error {
+	enough := time.NewTimer(s.config.Patience)
+	defer enough.Stop()
+	select {
+	case <-b.taken:
+		return nil
+	case <-enough.C:
+		return errBusy
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -207,12 +251,15 @@ func (s *Store) write() {
 			continue
 		}
 		s.open, s.writing = newBatch(), b
+		b.begun = s.now()
 		s.mu.Unlock()
 		close(b.taken)
 
-		start := clock.System{}.Now()
 		s.flush(b)
-		took = clock.System{}.Now().Sub(start)
+		took = s.now().Sub(b.begun)
+		if s.stalled.Swap(false) {
+			s.config.Log.Warn("the store's disk answers again", slog.Duration("after", took))
+		}
 		s.mu.Lock()
 		last = b.n + s.open.n
 		s.mu.Unlock()
@@ -293,7 +340,7 @@ func (s *Store) flush(b *batch) {
 		close(next.taken)
 		next.err = errAgain
 		close(next.done)
-		s.config.Log.Error("transactions are lost", slog.Uint64("count", b.n), slog.Any("error", err))
+		s.refuses(err, b.n)
 		return
 	}
 	if err != nil {
@@ -301,6 +348,9 @@ func (s *Store) flush(b *batch) {
 		b.err = err
 		s.poison(err)
 		return
+	}
+	if s.trouble.Swap(nil) != nil {
+		s.config.Log.Info("the store can be written again")
 	}
 	s.history.Append(mark, slices.Collect(maps.Keys(b.scopes)))
 	s.mu.Lock()
@@ -353,6 +403,9 @@ func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
 		if rollErr := s.rollback(tx); rollErr != nil {
 			return 0, errors.Join(err, rollErr)
 		}
+		if why := refusal(err); why != nil {
+			err = fmt.Errorf("%w: %w", why, err)
+		}
 		return 0, lostError{err}
 	}
 	if err := s.finish(tx); err != nil {
@@ -365,8 +418,8 @@ func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
 		// At the mark, its meta page is written, and nobody knows whether durably.
 		b.unknown = sn.mark == mark
 		sn.release()
-		if !b.unknown && isFull(err) {
-			err = lostError{fmt.Errorf("no space left for the store: %w", err)}
+		if why := refusal(err); !b.unknown && why != nil {
+			err = lostError{fmt.Errorf("%w: %w", why, err)}
 		}
 		return 0, err
 	}
@@ -423,26 +476,32 @@ func (s *Store) rollback(tx *bbolt.Tx) (err error) {
 	return err
 }
 
-// isFull reports whether err came from a write that found no space, or from
-// an attempt to lengthen the file, and not from a sync: after a failed sync,
-// nobody knows what the disk holds.
-func isFull(err error) bool {
+// refusal returns [storage.ErrFull] or [storage.ErrReadOnly] where err came
+// from a write that the disk did not take, or from an attempt to lengthen the
+// file. It is nil for a sync, after whose failure nobody knows what the disk
+// holds, and for a write that the disk took and failed at: a disk that fails is
+// not written to any more.
+func refusal(err error) error {
 	if errors.Is(err, berrors.ErrMaxSizeReached) {
-		return true
-	}
-	// bbolt gives the text of this one only.
-	if strings.HasPrefix(err.Error(), "file resize error: ") {
-		return true
+		return storage.ErrFull
 	}
 	var perr *os.PathError
-	if !errors.As(err, &perr) || perr.Op != "write" {
-		return false
+	// bbolt gives the text of this one only.
+	resizing := strings.HasPrefix(err.Error(), "file resize error: ")
+	if !resizing && (!errors.As(err, &perr) || perr.Op != "write") {
+		return nil
 	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EFBIG) || errors.Is(err, errQuota)
+	switch {
+	case errors.Is(err, syscall.EROFS), resizing && strings.HasSuffix(err.Error(), syscall.EROFS.Error()):
+		return storage.ErrReadOnly
+	case resizing, errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EFBIG), errors.Is(err, errQuota):
+		return storage.ErrFull
+	}
+	return nil
 }
 
 // stats are what [Store.Stats] shows.
-type stats struct{ commits, updates, bytes atomic.Uint64 }
+type stats struct{ commits, updates, bytes, lost, stalls atomic.Uint64 }
 
 // Stats counts what a Store has done since it was opened.
 type Stats struct {
@@ -450,11 +509,13 @@ type Stats struct {
 	Updates uint64 // that waited for them
 	Bytes   uint64 // of keys and values in them
 	Size    int64  // of the file
+	Lost    uint64 // transactions that a disk that is full or read-only did not take
+	Stalls  uint64 // transactions whose outcome was not waited for
 }
 
 // Stats returns counts for metrics.
 func (s *Store) Stats() Stats {
-	st := Stats{Commits: s.stats.commits.Load(), Updates: s.stats.updates.Load(), Bytes: s.stats.bytes.Load()}
+	st := Stats{Commits: s.stats.commits.Load(), Updates: s.stats.updates.Load(), Bytes: s.stats.bytes.Load(), Lost: s.stats.lost.Load(), Stalls: s.stats.stalls.Load()}
 	if info, err := os.Stat(s.path); err == nil {
 		st.Size = info.Size()
 	}

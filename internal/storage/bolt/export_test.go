@@ -1,10 +1,5 @@
 package bolt
 
-import "time"
-
-// SetPatience sets how long an Update whose context has ended waits.
-func (s *Store) SetPatience(d time.Duration) { s.patience = d }
-
 // Waiting returns how many transactions wait in the open batch.
 func (s *Store) Waiting() uint64 {
 	s.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"rotunda.dev/rotunda/internal/clock/clocktest"
+	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/storage/bolt"
 )
@@ -295,8 +297,8 @@ func TestMaxSize(t *testing.T) {
 	}
 }
 
-// An Update whose context ends waits for its outcome, but not for ever.
-func TestPatience(t *testing.T) {
+// An Update whose context ends waits for its outcome.
+func TestGivenUp(t *testing.T) {
 	v := newValve()
 	s := open(t, filepath.Join(t.TempDir(), "store"), bolt.Config{Commit: v.commit})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -308,16 +310,96 @@ func TestPatience(t *testing.T) {
 	if err := <-result; err != nil {
 		t.Errorf("Update whose context ended while it was written = %v; want its outcome", err)
 	}
-	s.SetPatience(time.Nanosecond)
-	ctx, cancel = context.WithCancel(t.Context())
-	go func() { result <- put(ctx, s, "s", "b", "v") }()
+}
+
+// Nobody waits for ever for a disk that does not answer. Who has handed over a
+// write is told that nobody knows; who has not, that nothing was done; readers
+// go on; and all is well when the disk answers again.
+func TestPatience(t *testing.T) {
+	v := newValve()
+	s := open(t, filepath.Join(t.TempDir(), "store"), bolt.Config{Commit: v.commit, Patience: 50 * time.Millisecond})
+	ctx := t.Context()
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- put(ctx, s, "s", "first", "v") }()
 	<-v.arrived
-	cancel()
-	if err := <-result; !errors.Is(err, storage.ErrUnknown) || !errors.Is(err, context.Canceled) {
-		t.Errorf("Update whose disk hangs = %v; want ErrUnknown and Canceled", err)
+	go func() { second <- put(ctx, s, "s", "second", "v") }()
+	if err := <-first; !errors.Is(err, storage.ErrUnknown) || !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "may have been stored or not") {
+		t.Errorf("Update whose disk hangs = %v; want ErrUnknown, of kind Unavailable", err)
 	}
+	if err := <-second; !errors.Is(err, storage.ErrUnknown) {
+		t.Errorf("Update behind one whose disk hangs = %v; want ErrUnknown", err)
+	}
+	until(t, "the store to say so", func() bool { return errors.Is(s.Health(), storage.ErrBusy) })
+	waiting := s.Waiting()
+	for i := range 50 {
+		if err := put(ctx, s, "s", fmt.Sprint("late", i), "v"); !errors.Is(err, storage.ErrBusy) || errors.Is(err, storage.ErrUnknown) || !fault.Is(err, fault.Unavailable) {
+			t.Fatalf("Update of a store that is known to hang = %v; want ErrBusy", err)
+		}
+	}
+	if n := s.Waiting(); n != waiting {
+		t.Errorf("%d transactions wait; want %d: those that were refused must not", n, waiting)
+	}
+	if _, err := get(ctx, s, "s", "other"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get of a store that hangs = %v; want ErrNotFound", err)
+	}
+	v.open.Store(true)
 	v.how <- keep
-	until(t, "the commit", func() bool { _, err := get(t.Context(), s, "s", "b"); return err == nil })
+	until(t, "the commits", func() bool { _, err := get(ctx, s, "s", "second"); return err == nil })
+	until(t, "the store to say so", func() bool { return s.Health() == nil })
+	if err := put(ctx, s, "s", "after", "v"); err != nil {
+		t.Errorf("Update when the disk answers again = %v", err)
+	}
+	if _, err := get(ctx, s, "s", "late0"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get of what was refused = %v; want ErrNotFound", err)
+	}
+	if st := s.Stats(); st.Stalls != 2 {
+		t.Errorf("%d transactions were not waited for; want 2", st.Stalls)
+	}
+}
+
+// What a disk does not take is refused by its reason, which a caller may be
+// told, and the store goes on when it does.
+func TestRefusedByTheDisk(t *testing.T) {
+	resize := func(cause error) error { return fmt.Errorf("file resize error: %s", cause) }
+	for name, c := range map[string]struct {
+		err, want error
+	}{
+		"no space":             {full, storage.ErrFull},
+		"no quota":             {&os.PathError{Op: "write", Err: syscall.EDQUOT}, storage.ErrFull},
+		"file too large":       {&os.PathError{Op: "write", Err: syscall.EFBIG}, storage.ErrFull},
+		"no room to grow":      {resize(syscall.EFBIG), storage.ErrFull},
+		"read-only":            {&os.PathError{Op: "write", Err: syscall.EROFS}, storage.ErrReadOnly},
+		"read-only when grown": {resize(syscall.EROFS), storage.ErrReadOnly},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refuses := true
+			s := open(t, filepath.Join(t.TempDir(), "store"), bolt.Config{Commit: func(commit func() error) error {
+				if refuses {
+					return c.err
+				}
+				return commit()
+			}})
+			for range 3 {
+				err := put(t.Context(), s, "s", "r", "v")
+				if !errors.Is(err, c.want) || !fault.Is(err, fault.Unavailable) || errors.Is(err, storage.ErrUnknown) || errors.Is(err, storage.ErrPoisoned) {
+					t.Errorf("Update = %v; want %v", err, c.want)
+				}
+				if strings.Contains(fault.Public(err), "store.db") {
+					t.Errorf("the caller is told %q", fault.Public(err))
+				}
+				if err := s.Health(); !errors.Is(err, c.want) {
+					t.Errorf("Health = %v; want %v", err, c.want)
+				}
+			}
+			if st := s.Stats(); st.Lost != 3 || st.Commits != 0 {
+				t.Errorf("%+v; want 3 that were lost", st)
+			}
+			refuses = false
+			if err := put(t.Context(), s, "s", "r", "v"); err != nil || s.Health() != nil {
+				t.Errorf("Update when the disk takes writes = %v, Health = %v", err, s.Health())
+			}
+		})
+	}
 }
 
 func TestMaxView(t *testing.T) {

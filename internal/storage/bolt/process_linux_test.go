@@ -112,7 +112,7 @@ func TestChild(t *testing.T) {
 			for i := 0; failed == nil && i < 100; i++ {
 				failed = put(ctx, s, "s", fmt.Sprint("big", room, i), big)
 			}
-			if failed == nil || errors.Is(failed, storage.ErrPoisoned) || errors.Is(failed, storage.ErrUnknown) {
+			if !errors.Is(failed, storage.ErrFull) || errors.Is(failed, storage.ErrPoisoned) || errors.Is(failed, storage.ErrUnknown) {
 				t.Errorf("Update on a full disk = %v", failed)
 			}
 			fmt.Println("full:", failed)
@@ -192,7 +192,7 @@ func TestSyncFails(t *testing.T) {
 func TestDiskIsFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	out, err := child(t, "disk is full", dir).CombinedOutput()
-	if err != nil || strings.Count(string(out), "full: ") != 3 || !strings.Contains(string(out), "went on") {
+	if err != nil || strings.Count(string(out), "\nfull: ") != 3 || !strings.Contains(string(out), "went on") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)

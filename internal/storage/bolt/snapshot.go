@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -62,7 +63,11 @@ func (s *snapshot) release() {
 // what it reads by assertions, and a file that is shorter than its map is a fault.
 func guard(err *error, old bool) {
 	debug.SetPanicOnFault(old)
-	if p := recover(); p != nil {
+	switch p := recover().(type) {
+	case nil:
+	case runtime.Error: // its text is of memory, and tells nothing of the file
+		*err = fmt.Errorf("%w: a page of the file cannot be read: keep a copy of it and restore a backup", storage.ErrCorrupt)
+	default:
 		*err = fmt.Errorf("%w: %v", storage.ErrCorrupt, p)
 	}
 }
