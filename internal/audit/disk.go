@@ -44,7 +44,8 @@ type File interface {
 	Truncate(size int64) error
 }
 
-// outOfSpace reports whether err says that the disk is full.
+// outOfSpace reports whether err says that the disk, or what of it the process
+// may use, is full.
 func outOfSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) || errors.Is(err, syscall.EFBIG)
 }

@@ -65,6 +65,7 @@ type feed struct {
 	cancel context.CancelFunc
 	step   chan struct{} // at has moved
 	done   chan struct{}
+	state  feedState
 }
 
 // Feed gives sink every record, from where a sink of that name stood; a new
@@ -99,6 +100,7 @@ func (j *Journal) Feed(name string, sink Sink) error {
 	}
 	f.at.Store(seq)
 	f.saved = seq
+	f.state.steps(j.c.Clock.Now())
 	ctx, cancel := context.WithCancel(j.ctx)
 	f.cancel = cancel
 	j.feeds[name] = f
@@ -190,11 +192,14 @@ func (f *feed) run(ctx context.Context) {
 	rd := f.j.Reader()
 	wait := retryFirst
 	for {
-		err := f.feed(ctx, rd, func() { wait = retryFirst })
+		err := f.feed(ctx, rd, func() {
+			wait = retryFirst
+			f.works(ctx)
+		})
 		if ctx.Err() != nil {
 			break
 		}
-		f.j.complain("feeding the audit sink "+f.name, err)
+		f.fails(ctx, err)
 		f.at.Store(f.saved) // what was not flushed may be lost
 		if f.j.c.Clock.Wait(ctx, f.j.c.Clock.Now().Add(wait)) != nil {
 			break
@@ -208,6 +213,7 @@ func (f *feed) run(ctx context.Context) {
 func (f *feed) feed(ctx context.Context, rd *Reader, works func()) error {
 	flushAt := f.j.c.Clock.Now().Add(flushEvery)
 	for {
+		f.state.steps(f.j.c.Clock.Now())
 		for r, err := range rd.Records(ctx, f.at.Load()+1) {
 			if err == nil {
 				err = f.sink.Write(ctx, r)
@@ -251,6 +257,7 @@ func (f *feed) feed(ctx context.Context, rd *Reader, works func()) error {
 
 // moved wakes who waits for the sink.
 func (f *feed) moved() {
+	f.state.steps(f.j.c.Clock.Now())
 	select {
 	case f.step <- struct{}{}:
 	default:
@@ -271,16 +278,4 @@ func (f *feed) flush(ctx context.Context) error {
 	}
 	f.saved = at
 	return nil
-}
-
-// Lag returns how many durable records the sink called name does not have.
-func (j *Journal) Lag(name string) uint64 {
-	j.feedMu.Lock()
-	f := j.feeds[name]
-	j.feedMu.Unlock()
-	if f == nil {
-		return 0
-	}
-	head := j.main.status().head.seq
-	return head - min(head, f.at.Load())
 }

@@ -1133,8 +1133,8 @@ func TestSinksLagAndLoseNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if lag := j.Lag("a sink/"); lag != 0 {
-			t.Errorf("the sink lags by %d records", lag)
+		if s := j.FeedStatus(); len(s) != 1 || s[0].Behind != 0 || s[0].Failures != 5 || s[0].Problem != nil || s[0].Late || s[0].At == 0 {
+			t.Errorf("FeedStatus = %+v; want one that has all, after 5 failures", s)
 		}
 		mustClose(t, j)
 		if !m.closed {

@@ -37,8 +37,19 @@ var (
 	errClosed   = errors.New("audit: journal is closed")
 )
 
+// unavailable is what the caller of an operation is told where its record
+// cannot be kept.
 func unavailable(cause error) error {
-	return fault.Wrap(fault.Unavailable, cause, "the audit journal cannot be written; try again later")
+	say := "the audit journal cannot be written; try again later"
+	switch {
+	case errors.Is(cause, errFull), outOfSpace(cause):
+		say = "the audit journal cannot be written: its disk is full; try again when there is space"
+	case errors.Is(cause, errStuck):
+		say = "the audit journal cannot be written: its disk does not answer; try again later"
+	case errors.Is(cause, errPoisoned):
+		say = "the audit journal cannot be written: its disk has failed, and the server must be started anew"
+	}
+	return fault.Wrap(fault.Unavailable, cause, "%s", say)
 }
 
 // segment is one file of a tape.

@@ -151,6 +151,9 @@ func (b *Broker) Handle(ctx context.Context, req *Request) (*Response, error) {
 	if !p.kept || err != nil {
 		if recorded := b.p.Journal.Append(context.WithoutCancel(ctx), p.outcome(err)); recorded != nil {
 			b.p.Log.LogAttrs(ctx, slog.LevelError, "recording an outcome", slog.String("request_id", req.ID), slog.Any("cause", recorded))
+			if err == nil && p.op.Verb != op.Read && p.op.Verb != op.List {
+				recorded = fault.Wrap(fault.Unavailable, recorded, "what was asked for may have been done, and the audit journal cannot record its outcome; look before it is tried again")
+			}
 			response, err = nil, recorded
 		}
 	}
@@ -207,7 +210,7 @@ func (p *passage) run(ctx context.Context) (value any, err error) {
 			return nil, err
 		}
 	} else if p.op.Auth == op.Open && !req.Token.Empty() {
-		if err := p.identify(ctx); err != nil && fault.KindOf(err) == fault.Internal {
+		if err := p.identify(ctx); err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Denied) {
 			return nil, err
 		}
 	}

@@ -175,6 +175,9 @@ func (a *app) examineServer(ctx context.Context, t target) []Finding {
 	default:
 		add("seal", Good, "", "unsealed, by %s", first(s.Type, "an unknown seal"))
 	}
+	for _, trouble := range s.Troubles {
+		found = append(found, a.troubled(trouble, t.context.Data))
+	}
 	found = append(found, a.examineTLS(ctx, t)...)
 	if t.token.Empty() {
 		add("token", Warning, "rotunda login", "there is none for %s", t.address)
@@ -211,6 +214,32 @@ func (a *app) examineServer(ctx context.Context, t target) []Finding {
 		add("token", Good, "", "accepted, with policies %s", strings.Join(tok.Policies, ", "))
 	}
 	return append(found, a.examineBackups(ctx, cl)...)
+}
+
+// troubled is the finding of a trouble that the server tells of.
+func (a *app) troubled(trouble, data string) Finding {
+	where := "the server's data directory"
+	if data != "" {
+		where = show.Shell(data)
+	}
+	f := Finding{Check: "machine", State: Bad, Detail: "the server says: " + trouble}
+	switch trouble {
+	case "store-full", "audit-journal-full":
+		f.Fix = "free space on the disk of " + where + ", then it goes on by itself"
+	case "store-read-only":
+		f.Fix = "make the disk of " + where + " writable again, then it goes on by itself"
+	case "store-stuck", "audit-journal-stuck":
+		f.Fix = "look at the disk of " + where + ": it does not answer"
+	case "store-failed", "audit-journal-failed":
+		f.Fix = "look at the disk of " + where + " and at the server's log, then start the server anew"
+	case "store-damaged":
+		f.Fix = "stop the server, then rotunda doctor; put back a backup where it finds damage"
+	case "audit-sink-late":
+		f.State, f.Fix = Warning, "rotunda read sys/audit-journal says which sink and why; its records wait in the journal"
+	default:
+		f.Fix = "look at the server's log"
+	}
+	return f
 }
 
 // examineTLS looks at the certificates of the connection.

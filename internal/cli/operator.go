@@ -29,6 +29,8 @@ type sealStatus struct {
 	ClusterName string `json:"cluster_name"`
 	ClusterID   string `json:"cluster_id"`
 	OpensItself bool   `json:"recovery_seal"` // when it starts, by a seal that needs no people
+
+	Troubles []string `json:"rotunda_troubles"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -99,10 +101,15 @@ func (a *app) printStatus(ctx context.Context, cl *api.Client, body []byte, exit
 				t.Add(extra.label, show.Text(v))
 			}
 		}
+		if len(s.Troubles) > 0 {
+			t.Add("Troubles", strings.Join(s.Troubles, ", "))
+		}
 		if err := a.table(w, &t); err != nil {
 			return err
 		}
 		switch {
+		case len(s.Troubles) > 0:
+			a.note("next: rotunda doctor")
 		case !s.Initialized:
 			a.note("  next: rotunda operator init")
 		case s.Sealed:

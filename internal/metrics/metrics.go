@@ -1,8 +1,9 @@
 // Package metrics counts what the server does, for Prometheus.
 //
 // Labels are names of operations, kinds of outcome and statuses: sets that the
-// program knows in advance. No path, no token, no name that a caller chose and
-// no secret is ever in a metric.
+// program knows in advance, and names of audit sinks, which those choose who
+// look after the server. No path, no token, no name that another caller chose
+// and no secret is ever in a metric.
 package metrics
 
 import (
@@ -105,6 +106,34 @@ func (m *Metrics) Gauge(name, help string, fn func() float64) {
 // asks. It panics where the name is taken.
 func (m *Metrics) Counter(name, help string, fn func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, fn))
+}
+
+// Gauges adds a metric with one label, whose values are read from fn whenever
+// somebody asks. It panics where the name is taken.
+func (m *Metrics) Gauges(name, help, label string, fn func() map[string]float64) {
+	m.registry.MustRegister(labelled{prometheus.NewDesc(name, help, []string{label}, nil), prometheus.GaugeValue, fn})
+}
+
+// Counters is [Metrics.Gauges] for what only goes up.
+func (m *Metrics) Counters(name, help, label string, fn func() map[string]float64) {
+	m.registry.MustRegister(labelled{prometheus.NewDesc(name, help, []string{label}, nil), prometheus.CounterValue, fn})
+}
+
+// labelled is a metric whose values are read when somebody asks.
+type labelled struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func() map[string]float64
+}
+
+// Describe implements [prometheus.Collector].
+func (l labelled) Describe(to chan<- *prometheus.Desc) { to <- l.desc }
+
+// Collect implements [prometheus.Collector].
+func (l labelled) Collect(to chan<- prometheus.Metric) {
+	for value, n := range l.read() {
+		to <- prometheus.MustNewConstMetric(l.desc, l.kind, n, value)
+	}
 }
 
 // Text returns every metric in Prometheus' text format.

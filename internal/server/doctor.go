@@ -80,7 +80,7 @@ func certificateOf(h home) cli.Finding {
 // stopped or may run.
 func storeOf(ctx context.Context, h home, stopped bool) cli.Finding {
 	bad := func(err error) cli.Finding {
-		return cli.Finding{Check: "store", State: cli.Bad, Detail: err.Error(), Fix: "keep a copy of " + h.data + ", and put back one that is whole"}
+		return cli.Finding{Check: "store", State: cli.Bad, Detail: err.Error(), Fix: "keep a copy of " + h.data + ", then restore a backup: rotunda operator restore"}
 	}
 	if _, err := os.Stat(storeDir(h.data)); err != nil {
 		return bad(err)

@@ -54,6 +54,7 @@ func (f *faulty) start() {
 	}
 	c := nodeOfHome(h, slog.New(slog.DiscardHandler))
 	c.Door.Timeout = 3 * time.Second
+	c.testPatience = time.Second
 	c.testJournal = func(a *audit.Config) { a.Disk, a.Reserve, a.SegmentBytes = f.disk, 64<<10, 32<<10 }
 	c.testCommit = func(commit func() error) error {
 		f.mu.Lock()
@@ -153,7 +154,7 @@ func (f *faulty) refused(what string, s said, statuses ...int) {
 	if !ok {
 		f.t.Errorf("%s = %d %s; want one of %v", what, s.status, s.body, statuses)
 	}
-	for _, words := range []string{f.dir, "injected", "bbolt", "disk i/o", "input/output", "no space", ".go:"} {
+	for _, words := range []string{f.dir, "injected", "bbolt", "store.db", "disk i/o", "input/output", ".go:"} {
 		if strings.Contains(strings.ToLower(s.body), words) {
 			f.t.Errorf("%s tells of the machine: %s", what, s.body)
 		}
@@ -284,11 +285,11 @@ func TestStoreSyncFails(t *testing.T) {
 				return errInjected
 			})
 			for i := range 4 {
-				f.refused("a write", f.put(fmt.Sprint("during", i)), http.StatusInternalServerError, http.StatusServiceUnavailable)
+				f.refused("a write", f.put(fmt.Sprint("during", i)), http.StatusServiceUnavailable)
 			}
 			f.fail(nil) // too late: nobody knows what the disk has
-			f.refused("a write afterwards", f.put("late"), http.StatusInternalServerError, http.StatusServiceUnavailable)
-			f.refused("a read afterwards", f.do(http.MethodGet, "secret/data/before", "", ""), http.StatusInternalServerError, http.StatusServiceUnavailable)
+			f.refused("a write afterwards", f.put("late"), http.StatusServiceUnavailable)
+			f.refused("a read afterwards", f.do(http.MethodGet, "secret/data/before", "", ""), http.StatusServiceUnavailable)
 			health := f.do(http.MethodGet, "sys/health", "", "")
 			if health.status == http.StatusOK {
 				t.Errorf("sys/health of a node whose store has failed = %d %s; want it not fine", health.status, health.body)
@@ -316,15 +317,21 @@ func TestStoreSyncHangs(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			f.refused("a write", f.put(fmt.Sprint("during", i)), http.StatusInternalServerError, http.StatusServiceUnavailable)
+			f.refused("a write", f.put(fmt.Sprint("during", i)), http.StatusServiceUnavailable)
 		})
 	}
 	all.Wait()
 	f.want("before", true) // reads go on
+	if s := f.put("late"); s.status != http.StatusServiceUnavailable || s.took > 2*time.Second || !strings.Contains(s.body, "nothing was stored") {
+		t.Errorf("a write to a store that is known to hang = %+v; want 503 at once", s)
+	}
 	release()
 	f.fail(nil)
-	if s := f.put("after"); s.status != http.StatusOK {
-		t.Errorf("put when the disk goes on = %+v", s)
+	deadline := time.Now().Add(10 * time.Second)
+	for s := f.put("after"); s.status != http.StatusOK; s = f.put("after") {
+		if time.Now().After(deadline) {
+			t.Fatalf("put when the disk goes on = %+v", s)
+		}
 	}
 }
 
@@ -344,7 +351,13 @@ func TestStoreDiskFull(t *testing.T) {
 		return commit()
 	})
 	for i := range 4 {
-		f.refused("a write on a full disk", f.put(fmt.Sprint("during", i)), http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusInsufficientStorage)
+		f.refused("a write on a full disk", f.put(fmt.Sprint("during", i)), http.StatusServiceUnavailable)
+		if s := f.put("told"); !strings.Contains(s.body, "the storage is full: nothing was stored") {
+			t.Errorf("a write on a full disk is told %s", s.body)
+		}
+		if s := f.do(http.MethodGet, "sys/health", "", ""); s.status != http.StatusOK || !strings.Contains(s.body, `"rotunda_troubles":["store-full"]`) {
+			t.Errorf("sys/health on a full disk = %d %s; want 200 and what is the matter", s.status, s.body)
+		}
 		f.want("before", true)
 	}
 	full.Store(false)

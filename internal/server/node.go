@@ -64,6 +64,8 @@ type Config struct {
 	testJournal func(*audit.Config)
 	testCommit  func(commit func() error) error
 
+	testPatience time.Duration // of the store with its disk; 0 for the usual
+
 	// Reopen opens the log again, after it was rotated; nil where it is no file.
 	Reopen func() error
 
@@ -137,6 +139,7 @@ func Open(c Config) (_ *Node, err error) {
 		}
 	}
 	n := &Node{c: c, metrics: metrics.New(c.Info.Version)}
+	n.c.Info.Troubles = n.troubles
 	if n.store, err = openStore(c); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
@@ -198,7 +201,7 @@ func (n *Node) handler(l Listener) http.Handler {
 }
 
 func openStore(c Config) (storage.Store, error) {
-	return builtin.Stores["bolt"](builtin.StoreConfig{Dir: storeDir(c.Data), Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize, Commit: c.testCommit})
+	return builtin.Stores["bolt"](builtin.StoreConfig{Dir: storeDir(c.Data), Clock: c.Clock, Log: c.Log, MaxSize: c.MaxSize, Commit: c.testCommit, Patience: c.testPatience})
 }
 
 func storeDir(data string) string { return filepath.Join(data, "store") }

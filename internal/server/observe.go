@@ -1,6 +1,9 @@
 package server
 
-import "rotunda.dev/rotunda/internal/storage/bolt"
+import (
+	"rotunda.dev/rotunda/internal/audit"
+	"rotunda.dev/rotunda/internal/storage/bolt"
+)
 
 // observe tells the metrics what can be read at any time.
 func (n *Node) observe() {
@@ -65,7 +68,15 @@ func (n *Node) observe() {
 	n.metrics.Counter("rotunda_backup_failures_total", "Scheduled backups that could not be written, or were not whole.", func() float64 {
 		return float64(n.backupStatus().Failures)
 	})
+	n.metrics.Gauges("rotunda_trouble", "1 where the machine below the node lets it down in this way.", "trouble", n.troubleGauge)
+	n.observeSinks()
 	if s, ok := n.store.(interface{ Stats() bolt.Stats }); ok {
+		n.metrics.Counter("rotunda_store_lost_total", "Transactions that were refused because the disk took no writes.", func() float64 {
+			return float64(s.Stats().Lost)
+		})
+		n.metrics.Counter("rotunda_store_stalls_total", "Transactions that were told that their outcome is not known, because the disk did not answer.", func() float64 {
+			return float64(s.Stats().Stalls)
+		})
 		n.metrics.Counter("rotunda_store_commits_total", "Times that transactions were made durable together.", func() float64 {
 			return float64(s.Stats().Commits)
 		})
@@ -79,4 +90,28 @@ func (n *Node) observe() {
 			return float64(s.Stats().Size)
 		})
 	}
+}
+
+// observeSinks tells the metrics how the feeds of audit sinks go.
+func (n *Node) observeSinks() {
+	each := func(value func(audit.FeedStatus) float64) func() map[string]float64 {
+		return func() map[string]float64 {
+			out := map[string]float64{}
+			for _, f := range n.journal.FeedStatus() {
+				out[f.Name] = value(f)
+			}
+			return out
+		}
+	}
+	n.metrics.Gauges("rotunda_audit_sink_lag_records", "Records in the journal that an audit sink does not have yet.", "sink",
+		each(func(f audit.FeedStatus) float64 { return float64(f.Behind) }))
+	n.metrics.Gauges("rotunda_audit_sink_failing", "1 while an audit sink takes no records, which wait in the journal.", "sink",
+		each(func(f audit.FeedStatus) float64 {
+			if f.Late {
+				return 1
+			}
+			return 0
+		}))
+	n.metrics.Counters("rotunda_audit_sink_failures_total", "Times that an audit sink did not take its records, since the server was unsealed.", "sink",
+		each(func(f audit.FeedStatus) float64 { return float64(f.Failures) }))
 }

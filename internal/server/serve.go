@@ -50,6 +50,7 @@ func serve(ctx context.Context, c cli.ServeConfig) error {
 		_, err = fmt.Fprintf(c.Out, "%s is good.\n", c.File)
 		return err
 	}
+	surviveFileLimit()
 	to, err := logTo(config, c.Log)
 	if err != nil {
 		return err

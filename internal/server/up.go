@@ -151,6 +151,7 @@ func errStoreLost(data string) error {
 // up runs a persistent node with a key file of its own and a certificate of a
 // local authority.
 func up(ctx context.Context, c cli.UpConfig) (err error) {
+	surviveFileLimit()
 	log := newLogger(c.Log, "info", "text")
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

@@ -163,8 +163,20 @@ type journalOut struct {
 	Segments  int               `json:"segments"`
 	Bytes     int64             `json:"bytes"`
 	Sinks     map[string]uint64 `json:"sinks" doc:"Sequence of the last record that each sink has."`
+	Feeds     []feedOut         `json:"feeds" doc:"How each sink that is fed is doing."`
 	SignedAt  wire.Time         `json:"signed_at" doc:"When the last checkpoint was signed."`
 	Problem   string            `json:"problem" audit:"clear" doc:"Why no checkpoints are signed any more; empty where they are."`
+}
+
+// feedOut is how one sink is doing.
+type feedOut struct {
+	Name     string    `json:"name" audit:"clear" doc:"Name of the sink."`
+	Last     uint64    `json:"last_sequence" doc:"Sequence of the last record that it has."`
+	Behind   uint64    `json:"behind" doc:"Number of records that wait for it in the journal."`
+	Failures uint64    `json:"failures" doc:"Times that it did not take its records, since the server was unsealed."`
+	Late     bool      `json:"late" doc:"It fails, or has taken none of what waits for it for half a minute."`
+	Problem  string    `json:"problem" audit:"clear" doc:"Why it takes no records; empty where it does."`
+	Since    wire.Time `json:"failing_since" doc:"When it began to take no records."`
 }
 
 type searchIn struct {
@@ -442,8 +454,20 @@ func (a auditor) journal(ctx context.Context, _ *op.Call, _ op.Nothing) (journal
 	}
 	return journalOut{
 		JournalID: fmt.Sprintf("%x", s.Journal), First: s.First, Last: s.Last, Segments: s.Segments, Bytes: s.Bytes, Sinks: feeds,
-		SignedAt: wire.Time(signed), Problem: problem,
+		Feeds: feedsOf(a.p.Journal.FeedStatus()), SignedAt: wire.Time(signed), Problem: problem,
 	}, err
+}
+
+func feedsOf(all []audit.FeedStatus) []feedOut {
+	out := make([]feedOut, 0, len(all))
+	for _, f := range all {
+		o := feedOut{Name: f.Name, Last: f.At, Behind: f.Behind, Failures: f.Failures, Late: f.Late, Since: wire.Time(f.Since)}
+		if f.Problem != nil {
+			o.Problem = f.Problem.Error()
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 func (a auditor) search(ctx context.Context, _ *op.Call, in searchIn) (searchOut, error) {

@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"slices"
 
 	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/gate"
@@ -28,6 +29,8 @@ type SealStatus struct {
 	ClusterID      string `json:"cluster_id,omitzero"`
 	RecoverySeal   bool   `json:"recovery_seal"`
 	StorageType    string `json:"storage_type"`
+
+	Troubles []Trouble `json:"rotunda_troubles,omitempty"`
 }
 
 type initStatus struct {
@@ -98,6 +101,8 @@ type Health struct {
 	Enterprise                 bool   `json:"enterprise"`
 	ClusterName                string `json:"cluster_name,omitzero"`
 	ClusterID                  string `json:"cluster_id,omitzero"`
+
+	Troubles []Trouble `json:"rotunda_troubles,omitempty"`
 }
 
 type sealer struct {
@@ -150,7 +155,7 @@ func (s sealer) status(ctx context.Context, _ *op.Call, _ op.Nothing) (SealStatu
 	out := SealStatus{
 		Type: st.Kind, Initialized: st.Initialized, Sealed: st.Sealed, T: st.Threshold, N: st.Shares, Progress: st.Progress, Nonce: st.Nonce,
 		Version: s.info.CompatVersion, RotundaVersion: s.info.Version, BuildDate: s.info.BuildDate, CommitDate: s.info.BuildDate,
-		RecoverySeal: st.RecoverySeal, StorageType: s.info.StorageType,
+		RecoverySeal: st.RecoverySeal, StorageType: s.info.StorageType, Troubles: s.info.troubles(),
 	}
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = s.info.ClusterName, st.ClusterID
@@ -169,17 +174,20 @@ func (s sealer) health(ctx context.Context, c *op.Call, in healthIn) (Health, er
 		}
 		return usual
 	}
+	troubles := s.info.troubles()
 	switch {
 	case !st.Initialized:
 		c.Reply.Status = or(in.UninitCode, 501)
 	case st.Sealed:
 		c.Reply.Status = or(in.SealedCode, 503)
+	case slices.ContainsFunc(troubles, Trouble.stops):
+		c.Reply.Status = 503
 	default:
 		c.Reply.Status = or(in.ActiveCode, 200)
 	}
 	h := Health{
 		Initialized: st.Initialized, Sealed: st.Sealed, ReplicationPerformanceMode: "disabled", ReplicationDRMode: "disabled",
-		ServerTimeUTC: c.Time.Unix(), Version: s.info.CompatVersion, RotundaVersion: s.info.Version,
+		ServerTimeUTC: c.Time.Unix(), Version: s.info.CompatVersion, RotundaVersion: s.info.Version, Troubles: troubles,
 	}
 	if !st.Sealed {
 		h.ClusterName, h.ClusterID = s.info.ClusterName, st.ClusterID

@@ -63,6 +63,16 @@ type Info struct {
 	APIAddr       string
 	StorageType   string
 	UI            bool
+
+	// Troubles returns what is the matter with the machine below; nil for nothing ever.
+	Troubles func() []Trouble
+}
+
+func (i Info) troubles() []Trouble {
+	if i.Troubles == nil {
+		return nil
+	}
+	return i.Troubles()
 }
 
 // Kind returns the engine's kind; it can be opened once for each Parts.

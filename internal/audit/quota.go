@@ -1,0 +1,7 @@
+//go:build !windows
+
+package audit
+
+import "syscall"
+
+const errQuota = syscall.EDQUOT
