@@ -360,7 +360,7 @@ func TestPatience(t *testing.T) {
 // What a disk does not take is refused by its reason, which a caller may be
 // told, and the store goes on when it does.
 func TestRefusedByTheDisk(t *testing.T) {
-	resize := func(cause error) error { return fmt.Errorf("file resize error: %s", cause) }
+	resize := func(cause error) error { return errors.New("file resize error: " + cause.Error()) }
 	for name, c := range map[string]struct {
 		err, want error
 	}{
