@@ -1,5 +1,5 @@
-# The targets that people and CI call. `make test` needs nothing but Go, and
-# installs what else its tests use where it is missing.
+# The targets that people and CI call. `make test` needs Go, and root with
+# /dev/fuse for test/chaos; it installs what else its tests use where it is missing.
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
