@@ -381,7 +381,7 @@ func TestPlantedFaults(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(w.n.data, "store", "store.db"), old, 0o600); err != nil {
 					t.Fatal(err)
 				}
-			}, "was acknowledged",
+			}, "an old copy of the store",
 		},
 		"the last segment of the journal is gone": {
 			func(t *testing.T, w *world, _ []byte) {

@@ -3,12 +3,9 @@ package bolt
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
-	"os"
 	"runtime/debug"
 	"strings"
 
@@ -28,44 +25,15 @@ func (s *Store) Check(ctx context.Context) error {
 	})
 }
 
-// The first two pages of a file of bbolt's are meta pages, written by turns: behind
-// the page's head of 16 bytes there are 56 bytes, and their FNV-1a sum.
-const (
-	metaAt  = 16
-	metaLen = 56
-)
-
-// checkMeta looks for a meta page that is damaged. bbolt takes the other one
-// then, which may be of the transaction before the last: the sum lies in one
-// sector with what it is of, so that no power cut leaves one so.
-func (s *Store) checkMeta() error {
-	s.writes.Lock()
-	defer s.writes.Unlock()
-	f, err := os.Open(s.path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for i := range int64(2) {
-		b := make([]byte, metaLen+8)
-		if _, err := f.ReadAt(b, i*int64(s.db.Info().PageSize)+metaAt); err != nil {
-			return fmt.Errorf("reading meta page %d: %w", i, err)
-		}
-		sum := fnv.New64a()
-		_, _ = sum.Write(b[:metaLen]) // never fails
-		if binary.NativeEndian.Uint64(b[metaLen:]) != sum.Sum64() {
-			return fmt.Errorf("%w: meta page %d is damaged, and the last transaction may be missing", storage.ErrCorrupt, i)
-		}
-	}
-	return nil
-}
-
 // checkFree looks for pages that are free and in use, which would be written
 // over, and for keys that lead to a wrong page. bbolt looks on a goroutine of its own, which a fault would end, with
-// the process: only after a walk has met none.
+// the process: only after a walk has met none, and nothing lies out of bounds.
 func (s *Store) checkFree() (err error) {
 	s.writes.Lock()
 	defer s.writes.Unlock()
+	if err := s.checkBounds(); err != nil {
+		return err
+	}
 	tx, err := s.begin() // for the lock
 	if err != nil {
 		return err

@@ -605,7 +605,7 @@ func TestDamaged(t *testing.T) {
 		}
 	}
 	for page := 0; page < len(whole); page += 4096 {
-		for _, at := range []int{0, 8, 10, 12, 16, 20, 24, 28, 700, 2000, 4000} { // headers, elements, keys, values
+		for _, at := range []int{0, 8, 10, 12, 16, 20, 22, 24, 28, 700, 2000, 4000} { // headers, elements, keys, values
 			damaged := bytes.Clone(whole)
 			damaged[page+at] ^= []byte{1, 0xff}[(page/4096+at/4)%2]
 			try(damaged)

@@ -1,0 +1,171 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+
+	"rotunda.dev/rotunda/internal/storage"
+)
+
+// A file of bbolt's is pages, in the machine's byte order:
+//
+//	page    id 8 | flags 2 | count 2 | overflow 4 | elements | keys and values
+//	meta    page head | magic 4 | version 4 | page size 4 | flags 4 | root 8 | sequence 8 |
+//	        freelist 8 | pages 8 | transaction 8 | FNV-1a of all from magic on 8
+//	branch  element: position 4 | key's length 4 | page 8
+//	leaf    element: flags 4 | position 4 | key's length 4 | value's length 4
+//	bucket  value: root 8, or 0 | sequence 8 | where root is 0, a page
+//
+// A position counts from its element. The first two pages are meta pages, written by turns.
+const (
+	pageHead   = 16
+	element    = 16
+	metaLen    = 56
+	branchFlag = 1
+	leafFlag   = 2
+	bucketFlag = 1
+	deepest    = 64 // a tree of pages is never deeper
+)
+
+// bounds reads a file from its root on, and not by the map of it, for what bbolt
+// would meet a fault by.
+type bounds struct {
+	f    *os.File
+	size int64  // of a page
+	high uint64 // pages that there are
+	met  map[uint64]bool
+}
+
+// checkBounds returns an error where a page, a key or a value that is in use lies
+// outside of what holds it. The caller holds writes.
+func (s *Store) checkBounds() error {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := bounds{f: f, size: int64(s.db.Info().PageSize), met: map[uint64]bool{}}
+	var last []byte
+	for i := range int64(2) {
+		meta, err := b.meta(i)
+		if errors.Is(err, storage.ErrCorrupt) {
+			continue // as bbolt does
+		}
+		if err != nil {
+			return err
+		}
+		if last == nil || binary.NativeEndian.Uint64(meta[48:]) > binary.NativeEndian.Uint64(last[48:]) {
+			last = meta
+		}
+	}
+	if last == nil {
+		return fmt.Errorf("%w: both meta pages are damaged", storage.ErrCorrupt)
+	}
+	b.high = binary.NativeEndian.Uint64(last[40:])
+	return b.visit(binary.NativeEndian.Uint64(last[16:]), 0)
+}
+
+// checkMeta returns an error where a meta page is damaged: bbolt takes the other
+// one then, which may be of the transaction before the last. The sum of one lies
+// in one sector with what it is of, so that no power cut leaves one so.
+func (s *Store) checkMeta() error {
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	f, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := bounds{f: f, size: int64(s.db.Info().PageSize)}
+	for i := range int64(2) {
+		if _, err := b.meta(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bounds) meta(i int64) ([]byte, error) {
+	meta := make([]byte, metaLen+8)
+	if _, err := b.f.ReadAt(meta, i*b.size+pageHead); err != nil {
+		return nil, fmt.Errorf("reading meta page %d: %w", i, err)
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(meta[:metaLen]) // never fails
+	if binary.NativeEndian.Uint64(meta[metaLen:]) != sum.Sum64() {
+		return nil, fmt.Errorf("%w: meta page %d is damaged, and the last transaction may be missing", storage.ErrCorrupt, i)
+	}
+	return meta, nil
+}
+
+func (b *bounds) visit(id uint64, depth int) error {
+	if id < 2 || id >= b.high || depth > deepest || b.met[id] {
+		return fmt.Errorf("%w: page %d is out of bounds or in use twice", storage.ErrCorrupt, id)
+	}
+	b.met[id] = true
+	head := make([]byte, pageHead)
+	if _, err := b.f.ReadAt(head, int64(id)*b.size); err != nil { //nolint:gosec // below the number of pages
+		return fmt.Errorf("reading page %d: %w", id, err)
+	}
+	more := uint64(binary.NativeEndian.Uint32(head[12:]))
+	if binary.NativeEndian.Uint64(head) != id || id+more >= b.high {
+		return fmt.Errorf("%w: page %d has the head of another", storage.ErrCorrupt, id)
+	}
+	page := make([]byte, int64(1+more)*b.size)                                               //nolint:gosec // likewise
+	if _, err := b.f.ReadAt(page, int64(id)*b.size); err != nil && !errors.Is(err, io.EOF) { //nolint:gosec // likewise
+		return fmt.Errorf("reading page %d: %w", id, err)
+	}
+	return b.elements(id, page, depth)
+}
+
+// elements looks at what a page holds, which may be one in a bucket's value.
+func (b *bounds) elements(id uint64, page []byte, depth int) error {
+	outside := fmt.Errorf("%w: page %d has an element outside of it", storage.ErrCorrupt, id)
+	if len(page) < pageHead {
+		return outside
+	}
+	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
+	if flags != branchFlag && flags != leafFlag {
+		return fmt.Errorf("%w: page %d is of no kind that has rows", storage.ErrCorrupt, id)
+	}
+	for i := range count {
+		at := pageHead + i*element
+		if at+element > len(page) {
+			return outside
+		}
+		e := page[at : at+element]
+		word := func(i int) uint64 { return uint64(binary.NativeEndian.Uint32(e[i:])) }
+		if flags == branchFlag {
+			if uint64(at)+word(0)+word(4) > uint64(len(page)) {
+				return outside
+			}
+			if err := b.visit(binary.NativeEndian.Uint64(e[8:]), depth+1); err != nil {
+				return err
+			}
+			continue
+		}
+		end := uint64(at) + word(4) + word(8) + word(12)
+		if end > uint64(len(page)) {
+			return outside
+		}
+		if word(0)&bucketFlag == 0 {
+			continue
+		}
+		value := page[end-word(12) : end]
+		if len(value) < 16 {
+			return outside
+		}
+		if root := binary.NativeEndian.Uint64(value); root != 0 {
+			if err := b.visit(root, depth+1); err != nil {
+				return err
+			}
+		} else if err := b.elements(id, value[16:], depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
