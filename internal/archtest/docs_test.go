@@ -209,3 +209,28 @@ func TestArchitectureNamesEveryRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestDecisionsHaveNumbersOfTheirOwn wants each record of a decision to have a
+// number that no other has, in its name and in its heading.
+func TestDecisionsHaveNumbersOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	files, err := fs.Glob(root, "docs/decisions/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d records of decisions: %v", len(files), err)
+	}
+	first := map[string]string{}
+	for _, file := range files {
+		number, _, _ := strings.Cut(path.Base(file), "-")
+		if other := first[number]; other != "" {
+			t.Errorf("%s and %s have one number", other, file)
+		}
+		first[number] = file
+		b, err := fs.ReadFile(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "# " + number + ": "; !strings.HasPrefix(string(b), want) {
+			t.Errorf("%s begins with %.20q; want %q", file, b, want)
+		}
+	}
+}
