@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"rotunda.dev/rotunda/internal/door"
 	"rotunda.dev/rotunda/internal/door/doortest"
 	"rotunda.dev/rotunda/internal/door/vault"
+	"rotunda.dev/rotunda/internal/storage/storagetest"
 )
 
 // wired is a whole node, unsealed and without listeners, and the token of its
@@ -23,26 +23,10 @@ func wired(t testing.TB) (n *Node, root string) {
 	return wiredWith(t, func(*Config) {})
 }
 
-// inMemory returns a directory of the test's own for a node, in memory where
-// the machine has such a place: see servertest.Config.
-func inMemory(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "rotunda-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("removing the test's directory: %v", err)
-		}
-	})
-	return dir
-}
-
 // wiredWith is wired by a configuration that was changed.
 func wiredWith(t testing.TB, change func(*Config)) (n *Node, root string) {
 	t.Helper()
-	dir := inMemory(t)
+	dir := storagetest.MemoryDir(t)
 	h, err := makeHome(filepath.Join(dir, "data"), filepath.Join(dir, "config"))
 	if err != nil {
 		t.Fatal(err)

@@ -39,6 +39,7 @@ import (
 	"rotunda.dev/rotunda/internal/seal/keyfile"
 	"rotunda.dev/rotunda/internal/server"
 	"rotunda.dev/rotunda/internal/storage"
+	"rotunda.dev/rotunda/internal/storage/storagetest"
 )
 
 // Config says how a node differs from the plain one: sealed by a key file,
@@ -101,7 +102,7 @@ func (l *lines) String() string {
 func Start(t testing.TB, c Config) *Rig {
 	t.Helper()
 	if c.Dir == "" {
-		c.Dir = memoryDir(t)
+		c.Dir = storagetest.MemoryDir(t)
 	}
 	r := &Rig{t: t, config: c, log: new(lines), Data: filepath.Join(c.Dir, "data"), Keys: filepath.Join(c.Dir, "keys")}
 	r.start()
@@ -115,26 +116,6 @@ func Start(t testing.TB, c Config) *Rig {
 	}
 	r.initialize()
 	return r
-}
-
-// memory is where files live in memory, on systems that have such a place.
-const memory = "/dev/shm"
-
-// memoryDir returns a directory of the test's own. It is in memory where it can
-// be: a test of what a node answers must not depend on how long a busy disk
-// takes to sync, and what outlives a crash is shown elsewhere.
-func memoryDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp(memory, "rotunda-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("removing the test's directory: %v", err)
-		}
-	})
-	return dir
 }
 
 // NodeConfig returns what the node is made of.
