@@ -3,9 +3,8 @@
 package builtin
 
 import (
-	"time"
-
 	"log/slog"
+	"time"
 
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/door"

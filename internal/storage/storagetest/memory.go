@@ -13,7 +13,7 @@ const memory = "/dev/shm"
 // takes to sync, and what outlives a crash is shown elsewhere.
 func MemoryDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(memory, "rotunda-test-")
+	dir, err := os.MkdirTemp(memory, "rotunda-test-") //nolint:usetesting // t.TempDir is on the disk
 	if err != nil {
 		return t.TempDir()
 	}
