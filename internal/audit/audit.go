@@ -42,11 +42,11 @@ type Config struct {
 	Clock   clock.Clock
 	Log     *slog.Logger // nil for none
 
-	SegmentBytes int64         // size at which a segment is closed; 16 MiB by default
+	SegmentBytes int64         // size at which a segment is closed; by default 16 MiB, and less on a small disk: see [Room]
 	SegmentAge   time.Duration // age at which a segment is closed; 24 h by default
 	KeepAge      time.Duration // whole segments older than this are removed; 0 keeps all
 	KeepBytes    int64         // the oldest segments are removed beyond this; 0 keeps all
-	Reserve      int64         // space held back for critical records; 64 MiB by default, negative for none
+	Reserve      int64         // space held back for critical records; by default 64 MiB, and less on a small disk: see [Room]; negative for none
 
 	// Patience is how long who appends waits for the disk before it is refused;
 	// 2 s by default. A machine that is busier than a server may be needs more.

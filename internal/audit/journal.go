@@ -82,21 +82,11 @@ func Open(dir string, c Config) (*Journal, error) {
 	if c.Clock == nil || c.KeysDir == "" {
 		return nil, errors.New("audit: Config needs a Clock and a KeysDir")
 	}
-	if c.SegmentBytes == 0 {
-		c.SegmentBytes = defaultSegment
-	}
-	c.SegmentBytes = max(c.SegmentBytes, 4<<10)
 	if c.Patience == 0 {
 		c.Patience = patience
 	}
 	if c.SegmentAge == 0 {
 		c.SegmentAge = defaultAge
-	}
-	switch {
-	case c.Reserve == 0:
-		c.Reserve = defaultReserve
-	case c.Reserve < 0:
-		c.Reserve = 0
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -108,6 +98,9 @@ func Open(dir string, c Config) (*Journal, error) {
 			return nil, err
 		}
 		disk = d
+	}
+	if err := c.fit(disk); err != nil {
+		return nil, errors.Join(err, disk.Close())
 	}
 	j := &Journal{c: c, dir: dir, disk: disk, nudged: make(chan struct{}, 1), feeds: map[string]*feed{}}
 	j.anchor = &anchorage{j: j}

@@ -138,6 +138,9 @@ func Open(c Config) (_ *Node, err error) {
 			return nil, err
 		}
 	}
+	if err := roomToBegin(c); err != nil {
+		return nil, err
+	}
 	n := &Node{c: c, metrics: metrics.New(c.Info.Version)}
 	n.c.Info.Troubles = n.troubles
 	if n.store, err = openStore(c); err != nil {
