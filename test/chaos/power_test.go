@@ -117,7 +117,7 @@ func TestPlantedPowerFaults(t *testing.T) {
 		faults disk.Faults
 		want   []string // any of them, in what the checks say
 	}{
-		"a store that is not synced":   {disk.Faults{NoSync: "store.db"}, []string{"was acknowledged", "damaged", "is at"}},
+		"a store that is not synced":   {disk.Faults{NoSync: "store.db"}, []string{"was acknowledged", "damaged", "is at", "the node does not start"}},
 		"a journal that is not synced": {disk.Faults{NoSync: "journal-"}, []string{"is not in the journal", "journal"}},
 	} {
 		t.Run(name, func(t *testing.T) {
