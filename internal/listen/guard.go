@@ -2,7 +2,6 @@ package listen
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,14 +9,17 @@ import (
 	"time"
 )
 
-type connKey struct{}
+type (
+	connKey    struct{}
+	watchedKey struct{}
+)
 
 // connContext lets a request find its connection.
 func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+	if w, ok := watchedOf(c); ok {
+		ctx = context.WithValue(ctx, watchedKey{}, w)
 	}
-	if counted, ok := c.(*conn); ok {
+	if counted, ok := countedOf(c); ok {
 		return context.WithValue(ctx, connKey{}, counted)
 	}
 	return ctx
@@ -27,9 +29,13 @@ func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := now()
+		if w, ok := r.Context().Value(watchedKey{}).(*watched); ok {
+			w.handled.Store(true)
+		}
 		control := http.NewResponseController(w)
 		_ = control.SetWriteDeadline(began.Add(s.limits.LongestRequest + s.limits.Write)) // where it cannot be set there is no client
 		if countHeaders(r.Header) > s.limits.HeaderCount {
+			s.note(r, RefusedMany)
 			refuse(w, http.StatusRequestHeaderFieldsTooLarge)
 			return
 		}
@@ -46,10 +52,19 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 		if r.ProtoMajor == 2 && errors.Is(r.Context().Err(), context.Canceled) {
 			if c, ok := r.Context().Value(connKey{}).(*conn); ok && c.reset(began, s.limits) {
+				if !c.cut.Swap(true) {
+					s.refusals.note(RefusedResets, c.from)
+				}
 				_ = c.Close() // it asks for much and takes nothing
 			}
 		}
 	})
+}
+
+func (s *Server) note(r *http.Request, kind Refusal) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		s.refusals.note(kind, c.from)
+	}
 }
 
 func countHeaders(h http.Header) int {

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,10 @@ type Config struct {
 	// "https://vault.example.org:8200". Where it is empty, the Host that they
 	// asked for stands in it.
 	URL string
+
+	// Refusals counts what never becomes a request. Several servers may share
+	// one; nil stands for one of this server's own.
+	Refusals *Refusals
 }
 
 // Server serves HTTP on any number of listeners. Make it with [New].
@@ -53,6 +58,7 @@ type Server struct {
 
 	handshakes chan struct{} // one element for each handshake under way
 	refused    atomic.Uint64
+	refusals   *Refusals
 }
 
 // New returns a server that listens nowhere yet.
@@ -62,6 +68,9 @@ func New(config Config) *Server {
 		s.config.Log = slog.New(slog.DiscardHandler)
 	}
 	s.handshakes = make(chan struct{}, min(s.limits.PendingHandshake, s.limits.Connections))
+	if s.refusals = config.Refusals; s.refusals == nil {
+		s.refusals = new(Refusals)
+	}
 	s.conns.byIP = map[netip.Addr]int{}
 	s.http = &http.Server{
 		Handler:                      s.guard(config.Handler),
@@ -71,6 +80,7 @@ func New(config Config) *Server {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug), // it may hold what a client sent
 		ConnContext:                  s.connContext,
+		ConnState:                    s.changed,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          s.limits.Streams,
 			MaxReceiveBufferPerConnection: s.limits.WindowBytes,
@@ -200,6 +210,7 @@ func (s *Server) accept(ctx context.Context, in *intake) {
 		counted, ok := s.conns.add(c, s.limits)
 		if !ok {
 			s.refused.Add(1)
+			s.refusals.note(RefusedConnection, addressOf(c.RemoteAddr()))
 			_ = c.Close() // there is nobody to tell
 			continue
 		}
@@ -207,6 +218,7 @@ func (s *Server) accept(ctx context.Context, in *intake) {
 		case s.handshakes <- struct{}{}:
 		default: // too many are shaking hands
 			s.refused.Add(1)
+			s.refusals.note(RefusedConnection, counted.from)
 			_ = counted.Close()
 			continue
 		}
@@ -223,7 +235,7 @@ func (s *Server) welcome(ctx context.Context, in *intake, c *conn) {
 		return
 	}
 	select {
-	case in.ready <- ready:
+	case in.ready <- s.watch(ready, c):
 	case <-ctx.Done():
 		_ = c.Close()
 	}
@@ -242,7 +254,10 @@ func (s *Server) handshake(ctx context.Context, c *conn) (net.Conn, error) {
 	defer stop()
 	first := make([]byte, 1)
 	if _, err := io.ReadFull(c.Conn, first); err != nil {
-		return nil, err
+		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			s.refusals.note(RefusedHandshake, c.from)
+		}
+		return nil, err // who has said nothing was refused nothing
 	}
 	c.first = first
 	if first[0] != recordHandshake {
@@ -251,6 +266,9 @@ func (s *Server) handshake(ctx context.Context, c *conn) (net.Conn, error) {
 	}
 	secured := tls.Server(c, s.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.refusals.note(RefusedHandshake, c.from)
+		}
 		return nil, err
 	}
 	return secured, c.SetDeadline(time.Time{})
@@ -264,8 +282,10 @@ func (s *Server) plain(c *conn) {
 	url := s.config.URL
 	r, err := http.ReadRequest(bufio.NewReader(io.LimitReader(c, int64(s.limits.HeaderBytes))))
 	if err != nil {
+		s.refusals.note(RefusedHandshake, c.from)
 		return // not HTTP either
 	}
+	s.refusals.note(RefusedPlain, c.from)
 	if url == "" && plausibleHost(r.Host) {
 		url = "https://" + r.Host
 	}
@@ -301,6 +321,7 @@ type conn struct {
 	from   netip.Addr
 	counts *counter
 	once   sync.Once
+	cut    atomic.Bool // for too many resets
 
 	mu     sync.Mutex // guards resets and since
 	resets int

@@ -603,7 +603,10 @@ func TestStreamsThatAreGivenUpEndTheConnection(t *testing.T) {
 		entered <- struct{}{}
 		<-r.Context().Done()
 	})
-	s := serve(t, func(c *listen.Config, _ *listen.TLSConfig) { c.Handler, c.Limits.Resets = waits, 10 })
+	refusals := new(listen.Refusals)
+	s := serve(t, func(c *listen.Config, _ *listen.TLSConfig) {
+		c.Handler, c.Limits.Resets, c.Refusals = waits, 10, refusals
+	})
 	dials := 0
 	tr := s.transport(t)
 	tr.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -637,6 +640,9 @@ func TestStreamsThatAreGivenUpEndTheConnection(t *testing.T) {
 	}
 	if dials < 2 {
 		t.Errorf("%d connections for 40 requests that were given up; want more than one", dials)
+	}
+	if n := refusals.Totals()[listen.RefusedResets]; n == 0 || n > uint64(dials) {
+		t.Errorf("%d refusals of %d connections; want some", n, dials)
 	}
 }
 

@@ -117,6 +117,7 @@ type Node struct {
 	front   *front
 
 	connections atomic.Pointer[[]*listen.Server] // the listeners that serve, for metrics
+	refusals    listen.Refusals
 	sinks       live
 	backups     backup.Book
 }
@@ -251,12 +252,19 @@ func (n *Node) Serve(ctx context.Context, listeners []Listener, ready func(addre
 			}
 			return errors.Join(fmt.Errorf("listening at %s: %w", l.Address, err), n.Close())
 		}
-		s := listen.New(listen.Config{Handler: n.handler(l), TLS: l.TLS, Limits: l.Limits, Log: n.c.Log, URL: urlOf(l, socket.Addr())})
+		s := listen.New(listen.Config{Handler: n.handler(l), TLS: l.TLS, Limits: l.Limits, Log: n.c.Log, URL: urlOf(l, socket.Addr()), Refusals: &n.refusals})
 		servers, addrs = append(servers, s), append(addrs, socket.Addr())
 		n.connections.Store(&servers)
 		go func() { failed <- s.Serve(socket) }()
 		n.c.Log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("address", socket.Addr().String()), slog.Bool("tls", l.TLS != nil))
 	}
+	keeping, book := make(chan struct{}), n.newRefusals()
+	recording, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		defer close(keeping)
+		book.keep(recording)
+	}()
 	if err = ready(addrs); err == nil {
 		select {
 		case <-ctx.Done():
@@ -270,6 +278,9 @@ func (n *Node) Serve(ctx context.Context, listeners []Listener, ready func(addre
 	for _, s := range servers {
 		err = errors.Join(err, s.Shutdown(grace))
 	}
+	stop()
+	<-keeping
+	book.record(grace)
 	return errors.Join(err, n.Close())
 }
 

@@ -31,6 +31,7 @@ func (n *Node) observe() {
 		}
 		return float64(total)
 	})
+	n.metrics.Counters("rotunda_refused_total", "What was refused before it was a request: connections, handshakes, and bytes that are no request.", "kind", n.refusalCounts)
 	n.metrics.Counter("rotunda_audit_records_total", "Records appended to the audit journal.", func() float64 {
 		return float64(n.journal.Stats().Records)
 	})
