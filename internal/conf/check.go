@@ -333,7 +333,7 @@ func within(dir, path string) bool {
 }
 
 func (d *decoder) audits(s *Server) {
-	names := map[string]bool{}
+	names, files := map[string]bool{}, map[string]string{}
 	for i, a := range s.Audits {
 		path := fmt.Sprintf("audit[%d]", i)
 		at := func(key string) tree.Pos { return d.at(path + "." + key) }
@@ -347,6 +347,10 @@ func (d *decoder) audits(s *Server) {
 		}
 		if a.FilePath == "" {
 			d.bad(at("file_path"), "file_path: the file is needed, or stdout")
+		} else if other, taken := files[filepath.Clean(a.FilePath)]; taken {
+			d.bad(at("file_path"), "file_path: %s is the file of audit %q already; give each sink a file of its own", a.FilePath, other)
+		} else {
+			files[filepath.Clean(a.FilePath)] = a.Name
 		}
 		if n, err := strconv.ParseUint(a.Mode, 8, 32); err != nil || n > 0o777 || n&0o111 != 0 {
 			d.bad(at("mode"), "mode: want a mode in octal without execute bits, such as 0600")

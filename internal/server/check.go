@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rotunda.dev/rotunda/internal/aead"
@@ -51,11 +52,7 @@ func check(ctx context.Context, config conf.Server) error {
 	for i, s := range config.Seals {
 		c.seal(ctx, fmt.Sprintf("seal[%d].", i), s)
 	}
-	for i, a := range config.Audits {
-		if a.FilePath != file.Stdout {
-			c.bad(fmt.Sprintf("audit[%d].file_path", i), appendable(a.FilePath))
-		}
-	}
+	c.sinks()
 	if dir := config.AuditFileDir; dir != "" {
 		if info, err := os.Stat(dir); err != nil {
 			c.bad("audit_file_dir", fmt.Errorf("%w; make it: mkdir -p %s", err, dir))
@@ -91,6 +88,58 @@ func (c *checker) private(setting, dir string) {
 		}
 	}
 	c.bad(setting, usable(dir))
+}
+
+// sinks checks that the files of audit sinks can be written, and that each is
+// the sink's alone.
+func (c *checker) sinks() {
+	own := c.own()
+	var taken []file.Place
+	for i, a := range c.config.Audits {
+		at := fmt.Sprintf("audit[%d].file_path", i)
+		p, err := file.Locate(a.FilePath)
+		if err != nil {
+			c.bad(at, err)
+			continue
+		}
+		if other := slices.IndexFunc(taken, p.Same); other >= 0 {
+			c.bad(at, fmt.Errorf("%s is the file of audit %q already; give each sink a file of its own", a.FilePath, c.config.Audits[other].Name))
+		}
+		taken = append(taken, p)
+		if a.FilePath == file.Stdout {
+			continue
+		}
+		switch has, err := own.Has(p); {
+		case err != nil:
+			c.bad(at, err)
+		case has:
+			c.bad(at, fmt.Errorf("%s is one of the server's own files, or lies where they are; name a file elsewhere", a.FilePath))
+		default:
+			c.bad(at, sinkFile(a.FilePath))
+		}
+	}
+}
+
+// own returns what is the server's own.
+func (c *checker) own() file.Own {
+	own := file.Own{Dirs: []string{c.config.Storage.Path}, Files: othersOf(c.config)}
+	if keys, err := keysDir(c.config); err == nil {
+		own.Dirs = append(own.Dirs, keys)
+	}
+	for _, dir := range []string{c.config.Journal.Path, c.config.Backup.Dir} {
+		if dir != "" {
+			own.Dirs = append(own.Dirs, dir)
+		}
+	}
+	return own
+}
+
+// sinkFile reports whether an audit sink can write to a file.
+func sinkFile(path string) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSymlink {
+		return fmt.Errorf("%s is a symbolic link, behind which no audit sink writes; name the file itself", path)
+	}
+	return appendable(path)
 }
 
 func (c *checker) listener(at string, l conf.Listener) {

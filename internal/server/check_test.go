@@ -82,6 +82,13 @@ func TestCheck(t *testing.T) {
 	mkdir("kept/store", 0o700)
 	mkdir("kept", 0o700)
 	mkdir("logs", 0o700)
+	for _, err := range []error{
+		os.Link(in("file"), in("hard")), os.Link(in("file"), in("kept/file")), os.Symlink(in("empty"), in("soft")), os.Symlink(in("logs"), in("linked")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	base := map[string]string{
 		"listener": `listener "tcp" { tls_disable = true }`, "storage": fmt.Sprintf(`storage "bolt" { path = %q }`, in("data")), "keys": fmt.Sprintf("keys_dir = %q", in("keys")),
@@ -106,6 +113,14 @@ func TestCheck(t *testing.T) {
 		"audit file is a directory":        {"", fmt.Sprintf("audit \"file\" \"a\" {\n file_path = %q\n}", in("logs")), []string{":5:", ": file_path: ", "is a directory"}},
 		"audit file to be made":            {"", fmt.Sprintf("audit \"file\" \"a\" {\n file_path = %q\n}", in("logs/audit.json")), nil},
 		"audit to the standard output":     {"", "audit \"file\" \"a\" { file_path = \"stdout\" }", nil},
+		"audit files that are one":         {"", fmt.Sprintf("audit \"file\" \"a\" { file_path = %q }\naudit \"file\" \"b\" { file_path = %q }", in("logs/audit.json"), in("logs")+"/./x/../audit.json"), []string{":5:", ": file_path: ", `of audit "a" already`}},
+		"audit files by a hard link":       {"", fmt.Sprintf("audit \"file\" \"a\" { file_path = %q }\naudit \"file\" \"b\" { file_path = %q }", in("file"), in("hard")), []string{":5:", ": file_path: ", `of audit "a" already`}},
+		"audit files by a symbolic link":   {"", fmt.Sprintf("audit \"file\" \"a\" { file_path = %q }\naudit \"file\" \"b\" { file_path = %q }", in("logs/audit.json"), in("linked/audit.json")), []string{":5:", ": file_path: ", `of audit "a" already`}},
+		"audit file behind a link":         {"", fmt.Sprintf("audit \"file\" \"a\" { file_path = %q }", in("soft")), []string{":4:", ": file_path: ", "symbolic link"}},
+		"audit file in the store":          {"", fmt.Sprintf("audit \"file\" \"a\" { file_path = %q }", in("data/store/x")), []string{":4:", ": file_path: ", "own files"}},
+		"audit file in the journal":        {"", fmt.Sprintf("journal {\n path = %q\n}\naudit \"file\" \"a\" { file_path = %q }", in("logs"), in("linked/x")), []string{":7:", ": file_path: ", "own files"}},
+		"audit file that is the log":       {"", fmt.Sprintf("log_file = %q\naudit \"file\" \"a\" { file_path = %q }", in("file"), in("hard")), []string{":5:", ": file_path: ", "own files"}},
+		"audit file linked from the keys":  {"keys", fmt.Sprintf("keys_dir = %q\naudit \"file\" \"a\" { file_path = %q }", in("kept"), in("hard")), []string{":4:", ": file_path: ", "own files"}},
 		"directory of sinks missing":       {"", fmt.Sprintf("audit_file_dir = %q", in("none")), []string{":4:", ": audit_file_dir: ", "mkdir -p"}},
 		"log in no directory":              {"", fmt.Sprintf("log_file = %q", in("none/log")), []string{":4:", ": log_file: ", "mkdir -p"}},
 		"process's number in no directory": {"", fmt.Sprintf("pid_file = %q", in("none/pid")), []string{":4:", ": pid_file: ", "mkdir -p"}},

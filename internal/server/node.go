@@ -80,6 +80,7 @@ type AuditConfig struct {
 	KeepBytes int64
 	Sinks     []audit.SinkConfig // of the configuration
 	Headers   []string           // request headers that are recorded
+	Others    []string           // files of the node's, besides its directories, that no sink may write to
 
 	SegmentBytes int64
 	SegmentAge   time.Duration

@@ -135,7 +135,7 @@ func nodeOf(config conf.Server, log *slog.Logger) (Config, error) {
 		Ceremonies: system.Ceremonies{GenerateRoot: config.EnableGenerateRoot, OpenRekey: config.EnableUnauthenticatedRekey},
 		Clock:      clock.System{}, Log: log, Backups: backups,
 		Audit: AuditConfig{
-			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
+			Dir: config.Journal.Path, FileDir: config.AuditFileDir, Sinks: sinks, Others: othersOf(config), KeepAge: config.Journal.Retention, KeepBytes: int64(config.Journal.MaxSize),
 			SegmentBytes: int64(config.Journal.SegmentSize), SegmentAge: config.Journal.SegmentAge,
 		},
 		Engines: engine.Limits{

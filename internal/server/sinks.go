@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -29,16 +30,41 @@ func (s sinks) Declared() []audit.SinkConfig { return s.declared }
 type live struct{ p atomic.Pointer[sinks] }
 
 func (n *Node) newSinks(hasher *audit.Hasher) sinks {
-	s := sinks{file.NewSet(n.journal, hasher, n.c.Audit.FileDir), n.c.Audit.Sinks}
+	s := sinks{file.NewSet(n.journal, hasher, n.c.Audit.FileDir, n.c.own()), n.c.Audit.Sinks}
 	n.sinks.p.Store(&s)
 	return s
+}
+
+// own returns what is the node's own, where no audit sink may write.
+func (c Config) own() file.Own {
+	own := file.Own{Dirs: []string{c.Data, c.Keys, c.Audit.Dir}, Files: c.Audit.Others}
+	if c.Backups.Dir != "" {
+		own.Dirs = append(own.Dirs, c.Backups.Dir)
+	}
+	return own
+}
+
+// othersOf returns the files of a configuration that are the node's and lie
+// anywhere.
+func othersOf(config conf.Server) []string {
+	all := []string{config.LogFile, config.PIDFile, config.File}
+	for _, l := range config.Listeners {
+		all = append(all, l.TLSCertFile, l.TLSKeyFile, l.TLSClientCAFile)
+		if l.Kind == "unix" {
+			all = append(all, l.Address)
+		}
+	}
+	for _, s := range config.Seals {
+		all = append(all, s.Path, s.Identity.Path)
+	}
+	return slices.DeleteFunc(all, func(path string) bool { return path == "" })
 }
 
 // ready tries what opening the store will need: the files of sinks that the
 // configuration names. That the journal takes records was seen when it was
 // recorded that an initialization begins.
 func (n *Node) ready(ctx context.Context) error {
-	try := file.NewSet(nil, nil, "")
+	try := file.NewSet(nil, nil, "", n.c.own())
 	for _, c := range n.c.Audit.Sinks {
 		if err := try.Try(c); err != nil {
 			n.c.Log.LogAttrs(ctx, slog.LevelError, "an audit sink cannot be written", slog.String("sink", c.Name), slog.Any("cause", err))

@@ -254,7 +254,7 @@ func newSet(t *testing.T, dir string) (*file.Set, *audit.Journal) {
 			t.Error(err)
 		}
 	})
-	return file.NewSet(j, hasher(), dir), j
+	return file.NewSet(j, hasher(), dir, file.Own{}), j
 }
 
 // Every option is held to the same rules under every name that it has.
@@ -309,6 +309,55 @@ func TestSetChecksWhatTheAPIDefines(t *testing.T) {
 	none, _ := newSet(t, "")
 	if err := none.Check(audit.SinkConfig{Name: "f", Kind: "file", Options: map[string]string{"file_path": "/tmp/a"}}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("Check with no directory = %v, want Invalid", err)
+	}
+}
+
+// A file is one sink's alone, and none of the server's, by whatever name.
+func TestSetKeepsFilesApart(t *testing.T) {
+	dir, own := t.TempDir(), t.TempDir()
+	_, j := newSet(t, dir)
+	set := file.NewSet(j, hasher(), dir, file.Own{Dirs: []string{own}})
+	sink := func(name, path string) audit.SinkConfig {
+		return audit.SinkConfig{Name: name, Kind: "file", Options: map[string]string{"file_path": path}}
+	}
+	if err := set.Start(sink("first", "a.json")); err != nil {
+		t.Fatal(err)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.WriteFile(filepath.Join(own, "segment"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		os.Link(in("a.json"), in("hard.json")), os.Symlink("a.json", in("soft.json")), os.Symlink(".", in("same")),
+		os.Link(filepath.Join(own, "segment"), in("segment")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"a.json", "./a.json", in("a.json"), "hard.json", "soft.json", "same/a.json", "segment"} {
+		if err := set.Check(sink("second", path)); !fault.Is(err, fault.Invalid) {
+			t.Errorf("Check of %q = %v, want Invalid", path, err)
+		}
+		if err := set.Start(sink("second", path)); !fault.Is(err, fault.Invalid) {
+			t.Errorf("Start of %q = %v, want Invalid", path, err)
+		}
+	}
+	c := sink("declared", filepath.Join(own, "new"))
+	c.Declared = true
+	if err := set.Start(c); !fault.Is(err, fault.Invalid) {
+		t.Errorf("Start of a file among the server's own = %v, want Invalid", err)
+	}
+	if err := os.Rename(in("a.json"), in("a.json.1")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"a.json", "a.json.1"} { // moved away, and not opened anew
+		if err := set.Check(sink("second", path)); !fault.Is(err, fault.Invalid) {
+			t.Errorf("Check of %q during a rotation = %v, want Invalid", path, err)
+		}
+	}
+	if err := set.Check(sink("second", "b.json")); err != nil {
+		t.Errorf("Check of another file = %v", err)
 	}
 }
 

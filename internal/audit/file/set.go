@@ -21,23 +21,30 @@ type Set struct {
 	journal *audit.Journal
 	hasher  *audit.Hasher
 	dir     string
+	own     Own
 
 	mu    sync.Mutex
 	sinks map[string]*Sink
 }
 
 // NewSet returns an empty set. Sinks that the API defines lie below dir; where
-// dir is empty it can define none.
-func NewSet(j *audit.Journal, h *audit.Hasher, dir string) *Set {
-	return &Set{journal: j, hasher: h, dir: dir, sinks: map[string]*Sink{}}
+// dir is empty it can define none. No sink writes to what is in own, and no two
+// write to one file.
+func NewSet(j *audit.Journal, h *audit.Hasher, dir string, own Own) *Set {
+	return &Set{journal: j, hasher: h, dir: dir, own: own, sinks: map[string]*Sink{}}
 }
 
 // Check reports a sink that the API must not define, as a fault of kind
 // Invalid. Every spelling of an option is held to the same rules, and an
 // option that is not known is refused.
 func (s *Set) Check(c audit.SinkConfig) error {
-	_, err := s.config(c)
-	return err
+	config, err := s.config(c)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.apart(c.Name, config)
 }
 
 // Start opens a sink and feeds it.
@@ -50,6 +57,9 @@ func (s *Set) Start(c audit.SinkConfig) error {
 	defer s.mu.Unlock()
 	if s.sinks[c.Name] != nil {
 		return fault.New(fault.Invalid, "path already in use")
+	}
+	if err := s.apart(c.Name, config); err != nil {
+		return err
 	}
 	sink, err := Open(config)
 	if err != nil {
@@ -70,6 +80,9 @@ func (s *Set) Start(c audit.SinkConfig) error {
 func (s *Set) Try(c audit.SinkConfig) error {
 	config, err := s.config(c)
 	if err != nil || config.Path == Stdout {
+		return err
+	}
+	if err := s.Check(c); err != nil {
 		return err
 	}
 	f, err := openFile(config.clean())

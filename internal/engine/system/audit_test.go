@@ -78,7 +78,7 @@ func (r *auditRig) start(declared []audit.SinkConfig) {
 	if err := r.parts.Journal.Certify(r.parts.Barrier.Derive("audit-checkpoint"), r.parts.Barrier.ClusterID()); err != nil {
 		r.t.Fatalf("Certify = %v", err)
 	}
-	r.parts.Sinks = testSinks{file.NewSet(r.parts.Journal, r.parts.Hasher, r.dir), declared}
+	r.parts.Sinks = testSinks{file.NewSet(r.parts.Journal, r.parts.Hasher, r.dir, file.Own{}), declared}
 	if err := StartSinks(r.t.Context(), &r.parts); err != nil {
 		r.t.Fatalf("StartSinks = %v", err)
 	}
