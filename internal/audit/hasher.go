@@ -104,9 +104,11 @@ func (h *Hasher) quoted(dst, b []byte) []byte {
 // secret is its keyed hash. It is a list of what may be seen, and everything
 // else is hashed, types that it does not know included. Seen are numbers,
 // booleans, times, durations, names ([name.Name], [name.Path]), the names of
-// fields and the keys of maps, and strings in fields tagged audit:"clear"; of
-// a field tagged audit:"count", how many items it has and nothing else. Of a [secret.JSON] the keys are seen and every scalar is hashed as its text, so
-// that a value is found where it is the only one that is known.
+// fields, the keys of maps that are no [wire.Map], and strings in fields tagged audit:"clear"; of
+// a field tagged audit:"count", how many items it has and nothing else. Of a [secret.JSON] and of a
+// wire.Map the shape is seen: every key, which the caller has chosen and which may be
+// a value in the wrong place, and every scalar is hashed as its text, so
+// that each is found where it is the only one that is known.
 //
 // Of a list of more than 64 strings, the number and one hash of the list as
 // canonical JSON are shown. What would be longer than 64 KiB is its length and
@@ -150,6 +152,7 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	wireDuration = reflect.TypeFor[wire.Duration]()
 	wireTime     = reflect.TypeFor[wire.Time]()
+	mapType      = reflect.TypeFor[wire.Map]()
 )
 
 func (h *Hasher) plan(t reflect.Type) plan {
@@ -171,6 +174,8 @@ func (h *Hasher) makePlan(t reflect.Type) plan {
 		return redactBytes
 	case rawType:
 		return redactRaw
+	case mapType:
+		return redactWireMap
 	case nameType, pathType:
 		return showString
 	case timeType, wireTime:
@@ -387,6 +392,22 @@ func redactMap(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []
 	return object(dst, members)
 }
 
+// redactWireMap is redactMap of what a caller keeps under keys of his own.
+func redactWireMap(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte {
+	m, ok := reflect.TypeAssert[wire.Map](v)
+	if !ok {
+		return redactUnknown(h, dst, v, false, depth)
+	}
+	if clear || m == nil {
+		return redactMap(h, dst, v, clear, depth)
+	}
+	members := make([]member, 0, len(m))
+	for k, text := range m {
+		members = append(members, member{h.Hash(k), h.quotedText(nil, text)})
+	}
+	return object(dst, members)
+}
+
 func redactPointer(h *Hasher, dst []byte, v reflect.Value, clear bool, depth int) []byte {
 	if v.IsNil() {
 		return append(dst, "null"...)
@@ -493,7 +514,7 @@ func showFloat(dst []byte, f float64) []byte {
 	return append(dst, v...)
 }
 
-// redactLeaves appends the JSON value b with every scalar as its hash: of a
+// redactLeaves appends the JSON value b with every key and scalar as its hash: of a
 // string its text, of a number or a boolean how it was spelt.
 func (h *Hasher) redactLeaves(dst, b []byte) []byte {
 	if len(b) == 0 {
@@ -531,7 +552,7 @@ func (h *Hasher) leaf(d *jsontext.Decoder, dst []byte, depth int) ([]byte, error
 			if err != nil {
 				return dst, err
 			}
-			m := member{key: keyText(key.String())}
+			m := member{key: h.Hash(key.String())}
 			if m.value, err = h.leaf(d, nil, depth+1); err != nil {
 				return dst, err
 			}

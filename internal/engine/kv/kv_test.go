@@ -237,9 +237,9 @@ func TestRefused(t *testing.T) {
 		{"negative time", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", DeleteVersionAfter: ptr(kv.Lifetime(-1))}) }, fault.Invalid, "delete_version_after of a secret must not be negative"},
 		{"long custom metadata", func() error {
 			return m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &wire.Map{"k": long}})
-		}, fault.Invalid, `custom_metadata validation failed: length of value for key "k" is 513 but must be 0 < len(value) <= 512`},
+		}, fault.Invalid, `custom_metadata validation failed: length of value for key 1 of custom_metadata is 513 but must be 0 < len(value) <= 512`},
 		{"much custom metadata", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &many}) }, fault.Invalid, "custom_metadata validation failed: payload must contain at most 64 keys, provided 65"},
-		{"unprintable", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &wire.Map{"k": "a\x00"}}) }, fault.Invalid, `custom_metadata validation failed: value for key "k" contains unprintable characters`},
+		{"unprintable", func() error { return m.setMetadata(kv.MetadataIn{Path: "a", CustomMetadata: &wire.Map{"k": "a\x00"}}) }, fault.Invalid, `custom_metadata validation failed: value for key 1 of custom_metadata contains unprintable characters`},
 		{"negative limit", func() error { _, err := m.list(kv.ListIn{Limit: -1}); return err }, fault.Invalid, "limit must not be negative"},
 	} {
 		err := c.err()

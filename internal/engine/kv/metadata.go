@@ -110,23 +110,25 @@ func checkSettings(maxVersions *int, after *Lifetime) error {
 	return checkMaxVersions(maxVersions)
 }
 
-// checkCustom reports custom metadata that is more than the server keeps.
+// checkCustom reports custom metadata that is more than the server keeps. It
+// names a key by its place in the order of the keys: the key itself is the
+// caller's, and may be a value that was put in the wrong place.
 func (m *mounted) checkCustom(custom map[string]string) error {
 	maxCustom, maxCustomValue := m.env.Limits.MetadataItems, m.env.Limits.MetadataBytes
 	if len(custom) > maxCustom {
 		return fault.New(fault.Invalid, "custom_metadata validation failed: payload must contain at most %d keys, provided %d", maxCustom, len(custom))
 	}
-	for _, k := range wire.Map(custom).Keys() {
+	for i, k := range wire.Map(custom).Keys() {
 		v := custom[k]
 		switch {
 		case k == "" || len(k) > maxCustomKey:
-			return fault.New(fault.Invalid, "custom_metadata validation failed: length of key %q is %d but must be 0 < len(key) <= %d", k, len(k), maxCustomKey)
+			return fault.New(fault.Invalid, "custom_metadata validation failed: length of key %d of custom_metadata is %d but must be 0 < len(key) <= %d", i+1, len(k), maxCustomKey)
 		case v == "" || len(v) > maxCustomValue:
-			return fault.New(fault.Invalid, "custom_metadata validation failed: length of value for key %q is %d but must be 0 < len(value) <= %d", k, len(v), maxCustomValue)
+			return fault.New(fault.Invalid, "custom_metadata validation failed: length of value for key %d of custom_metadata is %d but must be 0 < len(value) <= %d", i+1, len(v), maxCustomValue)
 		case !printable(k):
-			return fault.New(fault.Invalid, "custom_metadata validation failed: key %q contains unprintable characters", k)
+			return fault.New(fault.Invalid, "custom_metadata validation failed: key %d of custom_metadata contains unprintable characters", i+1)
 		case !printable(v):
-			return fault.New(fault.Invalid, "custom_metadata validation failed: value for key %q contains unprintable characters", k)
+			return fault.New(fault.Invalid, "custom_metadata validation failed: value for key %d of custom_metadata contains unprintable characters", i+1)
 		}
 	}
 	return nil
