@@ -2,6 +2,7 @@ package show
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -137,5 +138,14 @@ func TestYAMLIsPrintable(t *testing.T) {
 	}
 	if got, want := YAML(raw), `a: "\u0000\u001f\u007f\u0080\u009f\ufeff\ufffe\uffffé🔑"`+"\n"; got != want {
 		t.Errorf("YAML gives %q, want %q", got, want)
+	}
+}
+
+func TestCleanSpellsOutWhatTurnsText(t *testing.T) {
+	t.Parallel()
+	for _, r := range "\x1b\x07\u009b\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069" {
+		if got, want := Clean("a"+string(r)+"b"), fmt.Sprintf(`a\u%04xb`, r); got != want {
+			t.Errorf("Clean(%U) = %q, want %q", r, got, want)
+		}
 	}
 }
