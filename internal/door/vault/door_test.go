@@ -443,6 +443,7 @@ func FuzzGate(f *testing.F) {
 	for _, seed := range []string{`{}`, `null`, `{"a":1}`, `{"a":{"a":[1,"x",null,true]},"b":"c"}`, ` {"a" : 1 , "b":[] } `, `{"a":1}x`, `[]`, `{"a":1,"a":2}`} {
 		f.Add([]byte(seed))
 	}
+	golden(f, func(_, _, body string) { f.Add([]byte(body)) })
 	f.Fuzz(func(t *testing.T, body []byte) {
 		fields, err := gate(body, bounds())
 		if err != nil {
@@ -478,6 +479,7 @@ func FuzzFill(f *testing.F) {
 		f.Add([]byte(seed), false)
 	}
 	f.Add([]byte("text=a&strings=x&strings=y&ttl=1h&%41=b"), true)
+	golden(f, func(_, _, body string) { f.Add([]byte(body), false) })
 	ps, vs := &plans{}, &values{}
 	f.Fuzz(func(t *testing.T, body []byte, isForm bool) {
 		s := &source{plans: ps, limits: bounds(), verb: op.Update, body: body, isForm: isForm}
@@ -504,6 +506,7 @@ func FuzzRequestLine(f *testing.F) {
 		f.Add("LIST", seed)
 		f.Add("PUT", seed)
 	}
+	golden(f, func(method, target, _ string) { f.Add(method, target) })
 	h := newDoor(newFake())
 	f.Fuzz(func(t *testing.T, method, target string) {
 		if method == "" || target == "" {
