@@ -413,7 +413,7 @@ func (a *app) clientFor(t target) (*api.Client, error) {
 // say prints for people, on standard error. Where that is closed there is
 // nobody to tell.
 func (a *app) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.Stderr, format, args...)
+	_, _ = fmt.Fprintf(show.Screen(a.Stderr), format, args...)
 }
 
 // note prints a line for people, on standard error.

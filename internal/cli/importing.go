@@ -194,7 +194,7 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, m mountInfo, plan []p
 		return nil
 	}
 	if format == "table" && !a.quiet {
-		if err := people(a.Stderr); err != nil {
+		if err := people(show.Screen(a.Stderr)); err != nil {
 			return err
 		}
 	}

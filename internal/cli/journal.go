@@ -411,7 +411,7 @@ func (r *records) add(rec jsontext.Value) error {
 		if err := line.Compact(); err != nil {
 			return fmt.Errorf("reading a record: %w", err)
 		}
-		_, err := fmt.Fprintf(r.a.Stdout, "%s\n", line)
+		_, err := fmt.Fprintf(r.a.Stdout, "%s\n", show.Escaped(line))
 		return err
 	case "yaml":
 		_, err := io.WriteString(r.a.Stdout, "---\n"+show.YAML(rec))

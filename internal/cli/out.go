@@ -65,7 +65,7 @@ func (a *app) print(v view) error {
 	}
 	switch format {
 	case "json":
-		_, err = fmt.Fprintf(a.Stdout, "%s\n", show.Indent(doc))
+		_, err = fmt.Fprintf(a.Stdout, "%s\n", show.Escaped(show.Indent(doc)))
 	case "yaml":
 		_, err = io.WriteString(a.Stdout, show.YAML(doc))
 	case "env":
@@ -81,9 +81,9 @@ func (a *app) print(v view) error {
 		}
 	default:
 		if v.people != nil {
-			return v.people(a.Stdout)
+			return v.people(show.Screen(a.Stdout))
 		}
-		return a.object(a.Stdout, data)
+		return a.object(show.Screen(a.Stdout), data)
 	}
 	if err != nil {
 		return fmt.Errorf("writing: %w", err)
