@@ -337,7 +337,9 @@ func (s *Store) Use(ctx context.Context, e *Entry) error {
 		return nil
 	})
 	if err != nil {
-		s.fly(e.ID, -1)
+		if s.fly(e.ID, -1) <= 0 {
+			_ = s.landed(ctx, e.ID) // if that fails, the queue has it
+		}
 		if fault.Is(err, fault.Unauthenticated) {
 			return err
 		}
@@ -366,9 +368,15 @@ func (s *Store) AfterUse(ctx context.Context, e *Entry) error {
 	if e.NumUses == 0 || s.fly(e.ID, -1) > 0 {
 		return nil
 	}
+	return s.landed(ctx, e.ID)
+}
+
+// landed ends a token that no request uses any more, if its last use was taken.
+// Who asked for a use that there was none of may be the last to leave.
+func (s *Store) landed(ctx context.Context, id string) error {
 	gone := false
 	err := s.space.View(ctx, func(r storage.Reader) error {
-		at, err := read(r, e.ID)
+		at, err := read(r, id)
 		gone = err == nil && at.state == spent
 		if errors.Is(err, errNone) {
 			return nil
@@ -378,7 +386,7 @@ func (s *Store) AfterUse(ctx context.Context, e *Entry) error {
 	if err != nil || !gone {
 		return err
 	}
-	return s.Revoke(ctx, e.ID)
+	return s.Revoke(ctx, id)
 }
 
 // Read returns a token as it stands in the store, valid or not; see [Store.Peek].
