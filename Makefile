@@ -100,8 +100,10 @@ prove-faults:
 	ROTUNDA_CHAOS_FAULTS=$(FAULTS) ROTUNDA_CHAOS_FLIPS=$(FLIPS) \
 		$(GO) test -count=1 -timeout 0 -v -run 'NthOperation|PlantedNth|Flip' ./test/chaos
 
-# Everything hostile both ways, each answer within 50 ms.
+# Everything hostile both ways, each answer within 50 ms, and 10 000 bytes of
+# files changed, one a time.
 prove-hostile:
+	$(GO) test -count=1 -timeout 0 -v -run '^TestH095DamagedFiles$$' ./test/replay -args -damage 150
 	$(GO) test -count=1 -timeout 0 -v -run '^TestP3P5HostileRequests$$' ./test/replay -args -hostile 1 -within 50ms
 
 # Every row of test/replay/README.md, and what became of it: replay.json.

@@ -27,6 +27,7 @@ import (
 	"rotunda.dev/rotunda/internal/server/servertest"
 	"rotunda.dev/rotunda/internal/storage"
 	"rotunda.dev/rotunda/internal/storage/bolt"
+	"rotunda.dev/rotunda/internal/storage/storagetest"
 )
 
 // sink returns the body that enables a sink with options of the form k=v.
@@ -264,32 +265,48 @@ func copyTree(t *testing.T, to, from string) {
 }
 
 // filled makes a node with some secrets and stops it. What is read at each
-// path is returned.
+// path is returned. Its journal has small segments and holds no room back (a
+// node makes that again), for each copy of the node is read whole.
 func filled(t *testing.T) (*servertest.Rig, map[string]string) {
 	t.Helper()
-	r := plain(t)
+	r := servertest.Start(t, servertest.Config{Change: func(c *server.Config) { c.Audit.SegmentBytes = 64 << 10 }})
 	values := map[string]string{}
 	for i := range 3 {
-		v := fmt.Sprintf("value number %d", i)
-		for range 2 {
-			r.Must(r.Root, http.MethodPost, fmt.Sprintf("secret/data/s%d", i), `{"data":{"v":"older"}}`)
+		at := fmt.Sprintf("secret/data/s%d", i)
+		for version := range 3 {
+			v := fmt.Sprintf("value number %d.%d", i, version)
+			r.Must(r.Root, http.MethodPost, at, `{"data":{"v":"`+v+`"}}`)
+			values[at], values[fmt.Sprintf("%s?version=%d", at, version+1)] = v, v
 		}
-		r.Must(r.Root, http.MethodPost, fmt.Sprintf("secret/data/s%d", i), `{"data":{"v":"`+v+`"}}`)
+		v := fmt.Sprintf("value number %d", i)
 		r.Must(r.Root, http.MethodPost, fmt.Sprintf("cubbyhole/c%d", i), `{"v":"`+v+`"}`)
-		values[fmt.Sprintf("secret/data/s%d", i)], values[fmt.Sprintf("cubbyhole/c%d", i)] = v, v
+		values[fmt.Sprintf("cubbyhole/c%d", i)] = v
 	}
 	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(r.Data, "audit", "reserve")); err != nil {
 		t.Fatal(err)
 	}
 	return r, values
 }
 
-// honest starts a node on a copy of data, and holds what it reads to be what
-// was written or an error; it returns how many reads and starts were refused.
-func honest(t *testing.T, r *servertest.Rig, data string, values map[string]string, what string) (refusals int) {
+// twin copies the node of r, which has stopped, below dir and returns what the
+// copy is made of. It has keys of its own too: what a node remembers of its
+// store among them would refuse every copy but the one that was started last.
+func twin(t *testing.T, r *servertest.Rig, dir string) server.Config {
 	t.Helper()
 	c := r.NodeConfig()
-	c.Data = data
+	c.Data, c.Keys = filepath.Join(dir, "data"), filepath.Join(dir, "keys")
+	copyTree(t, c.Data, r.Data)
+	copyTree(t, c.Keys, r.Keys)
+	return c
+}
+
+// honest starts the node of c, and holds what it reads to be what was written
+// or an error; it returns how many reads and starts were refused.
+func honest(t *testing.T, r *servertest.Rig, c server.Config, values map[string]string, what string) (refusals int) {
+	t.Helper()
 	n, err := server.Open(c)
 	if err != nil {
 		return 1
@@ -347,23 +364,24 @@ func TestX003RowsCannotBeSwapped(t *testing.T) {
 	if len(pairs) < 4 {
 		t.Fatalf("%d pairs of rows in %d kinds; want some", len(pairs), len(byTable))
 	}
-	dir := t.TempDir()
-	if n := honest(t, r, r.Data, values, "untouched"); n > 0 {
-		t.Fatalf("%d refusals by an untouched store", n)
+	dir := storagetest.MemoryDir(t)
+	for i := range 2 {
+		if n := honest(t, r, twin(t, r, filepath.Join(dir, fmt.Sprint("untouched", i))), values, "untouched"); n > 0 {
+			t.Fatalf("%d refusals by an untouched copy", n)
+		}
 	}
 	var all []func()
 	var refusals atomic.Int64
 	for i, p := range pairs[:min(len(pairs), 16)] {
 		all = append(all, func() {
-			data := filepath.Join(dir, fmt.Sprint(i))
-			copyTree(t, data, r.Data)
-			rows(t, data, func(b *bbolt.Bucket) {
+			c := twin(t, r, filepath.Join(dir, fmt.Sprint(i)))
+			rows(t, c.Data, func(b *bbolt.Bucket) {
 				x, y := bytes.Clone(b.Get(p.a)), bytes.Clone(b.Get(p.b))
 				if err := errors.Join(b.Put(p.a, resum(p.a, y)), b.Put(p.b, resum(p.b, x))); err != nil {
 					t.Error(err)
 				}
 			})
-			refusals.Add(int64(honest(t, r, data, values, fmt.Sprintf("rows %x and %x", p.a, p.b))))
+			refusals.Add(int64(honest(t, r, c, values, fmt.Sprintf("rows %x and %x", p.a, p.b))))
 		})
 	}
 	eachOf(all)
@@ -380,69 +398,84 @@ func TestX003RowsCannotBeSwapped(t *testing.T) {
 func TestH095DamagedFiles(t *testing.T) {
 	t.Parallel()
 	r, values := filled(t)
-	dir := t.TempDir()
-	store := filepath.Join("store", bolt.FileName)
-	b, err := os.ReadFile(filepath.Join(r.Data, store))
-	if err != nil {
-		t.Fatal(err)
+	dir := storagetest.MemoryDir(t)
+	var made atomic.Int64
+	// On runs fn with a copy of the node that nothing else uses.
+	on := func(fn func(server.Config)) {
+		at := filepath.Join(dir, fmt.Sprint(made.Add(1)))
+		fn(twin(t, r, at))
+		if err := os.RemoveAll(at); err != nil {
+			t.Error(err)
+		}
 	}
-	used := len(b)
-	for used > 0 && b[used-1] == 0 {
-		used--
+	for range 2 { // of whom each would be noticed by the other's traces
+		on(func(c server.Config) {
+			if n := honest(t, r, c, values, "untouched"); n > 0 {
+				t.Fatalf("%d refusals by an untouched copy", n)
+			}
+		})
+		on(func(c server.Config) {
+			if examined(t, r, c, "untouched") {
+				t.Fatal("an untouched journal is said to be damaged")
+			}
+		})
 	}
-	damage := func(i int, file string, change func([]byte) []byte) string {
-		data := filepath.Join(dir, fmt.Sprint(i))
-		copyTree(t, data, r.Data)
-		path := filepath.Join(data, file)
+	change := func(c server.Config, file string, fn func([]byte) []byte) {
+		path := filepath.Join(c.Data, file)
 		was, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, fn(was), 0o600)
+		}
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
-		if err := os.WriteFile(path, change(was), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return data
 	}
-	var all []func() // each on a copy of its own
-	var refusals, noticed atomic.Int64
-	const tries = 20
+	var all []func()
+	var refusals atomic.Int64
+	store := filepath.Join("store", bolt.FileName)
+	used, _ := written(t, filepath.Join(r.Data, store))
+	tries := 20 * *damage
 	for i := range tries {
 		at := used * i / tries
 		if i < 8 {
 			at = 4096*(i%2) + 16 + i*4 // the pages that say where all else is
 		}
 		all = append(all, func() {
-			data := damage(i, store, func(b []byte) []byte { b[at] ^= byte(1 + i%255); return b })
-			refusals.Add(int64(honest(t, r, data, values, fmt.Sprintf("byte %d of the store", at))))
+			on(func(c server.Config) {
+				change(c, store, func(b []byte) []byte { b[at] ^= byte(1 + i%255); return b })
+				refusals.Add(int64(honest(t, r, c, values, fmt.Sprintf("byte %d of the store", at))))
+			})
 		})
 	}
-	for i, size := range []int{1, 4096, used / 2, used - 1} {
+	for _, size := range []int{1, 4096, used / 2, used - 1} {
 		all = append(all, func() {
-			data := damage(100+i, store, func(b []byte) []byte { return b[:size] })
-			refusals.Add(int64(honest(t, r, data, values, fmt.Sprintf("the store cut off at %d", size))))
+			on(func(c server.Config) {
+				change(c, store, func(b []byte) []byte { return b[:size] })
+				refusals.Add(int64(honest(t, r, c, values, fmt.Sprintf("the store cut off at %d", size))))
+			})
 		})
 	}
-	segments, err := filepath.Glob(filepath.Join(r.Data, "audit", "*"))
-	if err != nil || len(segments) == 0 {
-		t.Fatalf("segments: %v, %v", segments, err)
+	files, err := filepath.Glob(filepath.Join(r.Data, "audit", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files of the journal: %v, %v", files, err)
 	}
-	for s, segment := range segments {
-		rel, err := filepath.Rel(r.Data, segment)
-		if err != nil {
-			t.Fatal(err)
-		}
-		info, err := os.Stat(segment)
-		if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+	for _, file := range files {
+		used, size := written(t, file)
+		if size == 0 {
 			continue
 		}
-		for i := range 8 {
-			at := int(info.Size()) * i / 8
-			if i < 3 {
-				at = min(i*9, int(info.Size())-1)
-			}
+		rel := filepath.Join("audit", filepath.Base(file))
+		// Trees and checkpoints can be made again; records cannot.
+		records := strings.HasPrefix(rel, "audit/journal-") || strings.HasPrefix(rel, "audit/sealed-")
+		for _, at := range places(used, size, 8**damage) {
 			all = append(all, func() {
-				data := damage(1000+100*s+i, rel, func(b []byte) []byte { b[at] ^= 0xff; return b })
-				noticed.Add(int64(examined(t, r, data, fmt.Sprintf("byte %d of %s", at, rel))))
+				on(func(c server.Config) {
+					what := fmt.Sprintf("byte %d of %s, of which %d are written", at, rel, used)
+					change(c, rel, func(b []byte) []byte { b[at] ^= 0xff; return b })
+					if noticed := examined(t, r, c, what); records && at < used && !noticed {
+						t.Errorf("%s: nothing was noticed", what)
+					}
+				})
 			})
 		}
 	}
@@ -450,9 +483,35 @@ func TestH095DamagedFiles(t *testing.T) {
 	if refusals.Load() == 0 {
 		t.Error("no damage of the store was noticed")
 	}
-	if noticed.Load() == 0 {
-		t.Error("no damage of the journal was noticed")
+}
+
+// written returns how many bytes of a file there are before the zeros at its
+// end, and its size.
+func written(t *testing.T, path string) (used, size int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return len(bytes.TrimRight(b, "\x00")), len(b)
+}
+
+// places are n offsets below used, the first ones close together, and one
+// behind where the file goes on.
+func places(used, size, n int) (all []int) {
+	for i := range n {
+		at := used * i / n
+		if i < 3 {
+			at = i * 9
+		}
+		all = append(all, min(at, max(used-1, 0)))
+	}
+	all = append(all, max(used-1, 0))
+	if used < size {
+		all = append(all, (used+size)/2)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // eachOf runs all, a few at once: they wait for the disk more than they work.
@@ -473,29 +532,26 @@ func eachOf(all []func()) {
 	wg.Wait()
 }
 
-// examined opens a journal that was damaged; whether it says so is returned.
+// examined opens the journal of c, and says whether anything is wrong with it.
 // What it must not do is panic or hang.
-func examined(t *testing.T, r *servertest.Rig, data, what string) int {
+func examined(t *testing.T, r *servertest.Rig, c server.Config, what string) (noticed bool) {
 	t.Helper()
-	noticed := 0
-	if reader, err := audit.OpenReader(filepath.Join(data, "audit"), secret.Bytes{}); err != nil {
-		noticed = 1
+	reader, err := audit.OpenReader(filepath.Join(c.Data, "audit"), secret.Bytes{})
+	if err != nil {
+		noticed = true
 	} else {
-		if _, err := reader.Verify(t.Context(), nil); err != nil {
-			noticed = 1
-		}
+		_, err := reader.Verify(t.Context(), nil)
+		noticed = err != nil
 		if err := reader.Close(); err != nil {
 			t.Errorf("%s: closing: %v", what, err)
 		}
 	}
-	c := r.NodeConfig()
-	c.Data = data
 	n, err := server.Open(c)
 	if err != nil {
-		return 1
+		return true
 	}
 	if err := n.Unseal(t.Context()); err != nil {
-		noticed = 1
+		noticed = true
 	} else if got := servertest.Ask(n, r.Root, http.MethodGet, "secret/data/s0"); got.Status != http.StatusOK && got.Status < 500 {
 		t.Errorf("%s: GET = %d %s", what, got.Status, got.Body)
 	}

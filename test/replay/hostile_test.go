@@ -21,6 +21,7 @@ import (
 )
 
 var (
+	damage  = flag.Int("damage", 1, "how many times as many bytes of files are changed, each on its own")
 	hostile = flag.Float64("hostile", 0.02, "part of the hostile requests that is sent over TLS too, up to 1")
 	within  = flag.Duration("within", 0, "the longest that an answer to a hostile request may take; 0 for any time")
 )
