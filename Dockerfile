@@ -5,7 +5,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X rotunda.dev/rotunda/internal/server.version=$VERSION" -o /out/rotunda ./cmd/rotunda \
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X rotunda.dev/rotunda/internal/cli.built=$VERSION" -o /out/rotunda ./cmd/rotunda \
  && mkdir -p -m 0700 /out/data /out/config
 
 # Nothing but the binary: no shell, no package manager, no user database.
