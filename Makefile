@@ -49,6 +49,7 @@ $(LINT): tools/lint.version
 lint: $(LINT)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(LINT) run ./...
+	cd test/compat && $(CURDIR)/$(LINT) run ./...
 
 # Known holes in what we build on. Passes with a word where the database cannot be reached.
 vuln:

@@ -234,3 +234,45 @@ func TestDecisionsHaveNumbersOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestLinkerSetsWhatThereIs wants each variable that a build sets by -X, which
+// the linker ignores where there is none, to be a string of that package.
+func TestLinkerSetsWhatThereIs(t *testing.T) {
+	t.Parallel()
+	flag := regexp.MustCompile(`-X rotunda\.dev/rotunda/([a-z/]+)\.([A-Za-z]+)=`)
+	for _, file := range []string{"Makefile", "Dockerfile"} {
+		b, err := fs.ReadFile(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := flag.FindAllStringSubmatch(string(b), -1)
+		if len(set) == 0 {
+			t.Errorf("%s sets no version", file)
+		}
+		for _, m := range set {
+			if !hasString(t, m[1], m[2]) {
+				t.Errorf("%s sets %s of %s, which is no string there", file, m[2], m[1])
+			}
+		}
+	}
+}
+
+// hasString reports whether a folder's package has a string variable.
+func hasString(t *testing.T, dir, name string) bool {
+	t.Helper()
+	files, err := fs.Glob(root, dir+"/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`(?m)^var ` + name + ` (= "|string)`)
+	for _, file := range files {
+		src, err := fs.ReadFile(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if declared.Match(src) {
+			return true
+		}
+	}
+	return false
+}
