@@ -495,8 +495,11 @@ func (s *Store) lookLater(ctx context.Context) {
 		}
 		return s.look(ctx, sn)
 	})
-	if errors.Is(err, storage.ErrCorrupt) {
+	switch {
+	case errors.Is(err, storage.ErrCorrupt):
 		s.poison(fmt.Errorf("%w: %w", storage.ErrPoisoned, err))
+	case err != nil && ctx.Err() == nil:
+		s.config.Log.ErrorContext(ctx, "the store could not be looked through for damage", slog.Any("error", err))
 	}
 }
 

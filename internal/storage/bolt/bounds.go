@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 
+	"go.etcd.io/bbolt"
+
 	"rotunda.dev/rotunda/internal/storage"
 )
 
@@ -28,7 +30,8 @@ const (
 	branchFlag = 1
 	leafFlag   = 2
 	bucketFlag = 1
-	deepest    = 64 // a tree of pages is never deeper
+	deepest    = 64       // a tree of pages is never deeper
+	mostPage   = 16 << 20 // bytes; a page that overflows holds one key and its value, of storage.MaxBytes at most
 )
 
 // bounds reads a file from its root on, and not by the map of it, for what bbolt
@@ -41,7 +44,7 @@ type bounds struct {
 }
 
 // checkBounds returns an error where a page, a key or a value that is in use lies
-// outside of what holds it. The caller holds writes.
+// outside of what holds it. The store goes on meanwhile.
 func (s *Store) checkBounds() error {
 	f, err := os.Open(s.path)
 	if err != nil {
@@ -49,24 +52,45 @@ func (s *Store) checkBounds() error {
 	}
 	defer f.Close()
 	b := bounds{f: f, size: int64(s.db.Info().PageSize), met: map[uint64]bool{}}
-	var last []byte
+	last, tx, err := s.held(&b)
+	if err != nil {
+		return err
+	}
+	defer s.endRead(tx)
+	b.high = binary.NativeEndian.Uint64(last[40:])
+	return b.visit(binary.NativeEndian.Uint64(last[16:]), 0)
+}
+
+// held returns the last meta page, and a transaction that reads: while it lasts
+// no page is written over that can be reached from there.
+func (s *Store) held(b *bounds) (last []byte, tx *bbolt.Tx, err error) {
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	if last, err = b.last(); err != nil {
+		return nil, nil, err
+	}
+	tx, err = s.beginRead()
+	return last, tx, err
+}
+
+// last returns the newest of the two meta pages that is whole.
+func (b *bounds) last() (last []byte, err error) {
 	for i := range int64(2) {
 		meta, err := b.meta(i)
 		if errors.Is(err, storage.ErrCorrupt) {
 			continue // as bbolt does
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if last == nil || binary.NativeEndian.Uint64(meta[48:]) > binary.NativeEndian.Uint64(last[48:]) {
 			last = meta
 		}
 	}
 	if last == nil {
-		return fmt.Errorf("%w: both meta pages are damaged", storage.ErrCorrupt)
+		return nil, fmt.Errorf("%w: both meta pages are damaged", storage.ErrCorrupt)
 	}
-	b.high = binary.NativeEndian.Uint64(last[40:])
-	return b.visit(binary.NativeEndian.Uint64(last[16:]), 0)
+	return last, nil
 }
 
 // checkMeta returns an error where a meta page is damaged: bbolt takes the other
@@ -115,8 +139,13 @@ func (b *bounds) visit(id uint64, depth int) error {
 	if binary.NativeEndian.Uint64(head) != id || id+more >= b.high {
 		return fmt.Errorf("%w: page %d has the head of another", storage.ErrCorrupt, id)
 	}
-	page := make([]byte, int64(1+more)*b.size)                                               //nolint:gosec // likewise
-	if _, err := b.f.ReadAt(page, int64(id)*b.size); err != nil && !errors.Is(err, io.EOF) { //nolint:gosec // likewise
+	if more > mostPage/uint64(b.size) { //nolint:gosec // a page has a size
+		return fmt.Errorf("%w: page %d has %d pages, more than a row needs", storage.ErrCorrupt, id, more)
+	}
+	page := make([]byte, int64(1+more)*b.size)                                //nolint:gosec // likewise
+	if _, err := b.f.ReadAt(page, int64(id)*b.size); errors.Is(err, io.EOF) { //nolint:gosec // likewise
+		return fmt.Errorf("%w: page %d is cut off", storage.ErrCorrupt, id)
+	} else if err != nil {
 		return fmt.Errorf("reading page %d: %w", id, err)
 	}
 	return b.elements(id, page, depth)

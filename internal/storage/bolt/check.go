@@ -29,11 +29,11 @@ func (s *Store) Check(ctx context.Context) error {
 // over, and for keys that lead to a wrong page. bbolt looks on a goroutine of its own, which a fault would end, with
 // the process: only after a walk has met none, and nothing lies out of bounds.
 func (s *Store) checkFree() (err error) {
-	s.writes.Lock()
-	defer s.writes.Unlock()
 	if err := s.checkBounds(); err != nil {
 		return err
 	}
+	s.writes.Lock()
+	defer s.writes.Unlock()
 	tx, err := s.begin() // for the lock
 	if err != nil {
 		return err

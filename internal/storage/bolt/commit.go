@@ -51,7 +51,7 @@ type batch struct {
 	bytes  uint64
 	n      uint64        // transactions
 	taken  chan struct{} // closed when the writer begins with it
-	begun  time.Time     // when it did; set before taken is closed
+	begun  time.Time     // when the disk was given it; zero before. Guarded by Store.mu
 
 	done    chan struct{} // closed when the fields below are set
 	err     error         // nil: all is durable
@@ -199,6 +199,9 @@ func (s *Store) take(ctx context.Context) error {
 // only be told that nobody knows.
 func (s *Store) room(ctx context.Context) error {
 	for {
+		if err := s.failure.Load(); err != nil {
+			return *err
+		}
 		s.mu.Lock()
 		open := s.open
 		full := open.bytes >= maxBatch
@@ -251,13 +254,13 @@ func (s *Store) write() {
 			continue
 		}
 		s.open, s.writing = newBatch(), b
-		b.begun = s.now()
 		s.mu.Unlock()
 		close(b.taken)
 
+		began := s.now()
 		s.flush(b)
-		took = s.now().Sub(b.begun)
-		if s.stalled.Swap(false) {
+		took = s.now().Sub(began)
+		if s.stalled.Swap(false) && s.failure.Load() == nil {
 			s.config.Log.Warn("the store's disk answers again", slog.Duration("after", took))
 		}
 		s.mu.Lock()
@@ -349,7 +352,7 @@ func (s *Store) flush(b *batch) {
 		s.poison(err)
 		return
 	}
-	if s.trouble.Swap(nil) != nil {
+	if was := s.trouble.Load(); was != nil && !errors.Is(*was, storage.ErrCorrupt) && s.trouble.CompareAndSwap(was, nil) { // damage stays
 		s.config.Log.Info("the store can be written again")
 	}
 	s.history.Append(mark, slices.Collect(maps.Keys(b.scopes)))
@@ -393,6 +396,9 @@ func (e lostError) Unwrap() error { return e.error }
 func (s *Store) commit(b *batch) (mark storage.Mark, err error) {
 	s.writes.Lock()
 	defer s.writes.Unlock()
+	s.mu.Lock()
+	b.begun = s.now()
+	s.mu.Unlock()
 	tx, err := s.begin()
 	if err != nil {
 		return 0, err

@@ -357,6 +357,24 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// A store that has failed says so for ever, and not that its disk is slow.
+func TestPoisonedIsNotSlow(t *testing.T) {
+	v := newValve()
+	const patience = 20 * time.Millisecond
+	s := open(t, filepath.Join(t.TempDir(), "store"), bolt.Config{Commit: v.commit, Patience: patience})
+	ctx := t.Context()
+	lost := make(chan error, 1)
+	go func() { lost <- put(ctx, s, "s", "lost", "v") }()
+	<-v.arrived
+	v.how <- func(func() error) error { return syscall.EIO }
+	<-lost
+	until(t, "the store to fail", func() bool { return errors.Is(s.Health(), storage.ErrPoisoned) })
+	<-time.After(2 * patience)
+	if err := put(ctx, s, "s", "after", "v"); !errors.Is(err, storage.ErrPoisoned) || errors.Is(err, storage.ErrBusy) {
+		t.Errorf("Update of a store that has failed = %v; want ErrPoisoned", err)
+	}
+}
+
 // What a disk does not take is refused by its reason, which a caller may be
 // told, and the store goes on when it does.
 func TestRefusedByTheDisk(t *testing.T) {

@@ -18,19 +18,40 @@ func (s *Store) stalls() {
 	}
 }
 
-// refuses notes a batch that the disk did not take. It says so where the batch
-// before was taken, so that a full disk does not fill the log.
+// refuses notes a batch that was not written, because the disk did not take it
+// or the file is damaged there. Of each kind it says so where the batch before
+// was written, so that a full disk does not fill the log.
 func (s *Store) refuses(err error, transactions uint64) {
-	s.stats.lost.Add(transactions)
-	if s.trouble.Swap(&err) == nil {
-		s.config.Log.Error("the store's disk takes no writes; they are refused until it does", slog.Uint64("lost", transactions), slog.Any("error", err))
+	kind := troubleOf(err)
+	if kind == nil {
+		s.config.Log.Error("transactions are lost, and nothing came of them", slog.Uint64("lost", transactions), slog.Any("error", err))
+		return
 	}
+	said := "the store's disk takes no writes; they are refused until it does"
+	if errors.Is(kind, storage.ErrCorrupt) {
+		said = "what is damaged in the store takes no writes"
+	} else {
+		s.stats.lost.Add(transactions)
+	}
+	if was := s.trouble.Swap(&err); was == nil || !errors.Is(*was, kind) {
+		s.config.Log.Error(said, slog.Uint64("lost", transactions), slog.Any("error", err))
+	}
+}
+
+// troubleOf returns which trouble err is of: nil if of none.
+func troubleOf(err error) error {
+	for _, kind := range []error{storage.ErrFull, storage.ErrReadOnly, storage.ErrCorrupt} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return nil
 }
 
 // Health returns what is the matter with the store: nil where nothing is, as
 // far as its last transaction tells, or an error that wraps
-// [storage.ErrPoisoned], [storage.ErrFull], [storage.ErrReadOnly] or
-// [storage.ErrBusy].
+// [storage.ErrPoisoned], [storage.ErrFull], [storage.ErrReadOnly],
+// [storage.ErrBusy] or [storage.ErrCorrupt].
 func (s *Store) Health() error {
 	if err := s.failure.Load(); err != nil {
 		return *err
@@ -38,7 +59,7 @@ func (s *Store) Health() error {
 	if s.hangs() {
 		return errBusy
 	}
-	if err := s.trouble.Load(); err != nil && (errors.Is(*err, storage.ErrFull) || errors.Is(*err, storage.ErrReadOnly)) {
+	if err := s.trouble.Load(); err != nil {
 		return *err
 	}
 	return nil
@@ -47,9 +68,8 @@ func (s *Store) Health() error {
 // hangs reports whether the disk has not taken a batch in Config.Patience.
 func (s *Store) hangs() bool {
 	s.mu.Lock()
-	writing := s.writing
-	s.mu.Unlock()
-	return writing != nil && s.now().Sub(writing.begun) > s.config.Patience
+	defer s.mu.Unlock()
+	return s.writing != nil && !s.writing.begun.IsZero() && s.now().Sub(s.writing.begun) > s.config.Patience
 }
 
 // now is the machine's time, by which disks are waited for.
