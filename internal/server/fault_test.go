@@ -291,8 +291,11 @@ func TestStoreSyncFails(t *testing.T) {
 			f.refused("a write afterwards", f.put("late"), http.StatusServiceUnavailable)
 			f.refused("a read afterwards", f.do(http.MethodGet, "secret/data/before", "", ""), http.StatusServiceUnavailable)
 			health := f.do(http.MethodGet, "sys/health", "", "")
-			if health.status == http.StatusOK {
-				t.Errorf("sys/health of a node whose store has failed = %d %s; want it not fine", health.status, health.body)
+			if health.status != http.StatusServiceUnavailable || !strings.Contains(health.body, `"rotunda_troubles":["store-failed"]`) || !strings.Contains(health.body, `"sealed":false`) {
+				t.Errorf("sys/health of a node whose store has failed = %d %s; want 503, open, and what is the matter", health.status, health.body)
+			}
+			if s := f.do(http.MethodGet, "sys/seal-status", "", ""); s.status != http.StatusOK || !strings.Contains(s.body, `"rotunda_troubles":["store-failed"]`) {
+				t.Errorf("sys/seal-status of a node whose store has failed = %d %s; want what is the matter", s.status, s.body)
 			}
 			f.restart()
 			f.want("before", true)

@@ -147,15 +147,27 @@ func SealOps(g *gate.Gate, info Info) []op.Op {
 	}
 }
 
-func (s sealer) status(ctx context.Context, _ *op.Call, _ op.Nothing) (SealStatus, error) {
+// standing returns how things stand, and what is the matter. A store that cannot
+// be read because it has failed is told of, as one that had been initialized.
+func (s sealer) standing(ctx context.Context) (gate.Status, []Trouble, error) {
 	st, err := s.g.Status(ctx)
+	troubles := s.info.troubles()
+	if err != nil && slices.Contains(troubles, StoreFailed) {
+		st.Initialized, st.Sealed = true, s.g.Sealed()
+		err = nil
+	}
+	return st, troubles, err
+}
+
+func (s sealer) status(ctx context.Context, _ *op.Call, _ op.Nothing) (SealStatus, error) {
+	st, troubles, err := s.standing(ctx)
 	if err != nil {
 		return SealStatus{}, err
 	}
 	out := SealStatus{
 		Type: st.Kind, Initialized: st.Initialized, Sealed: st.Sealed, T: st.Threshold, N: st.Shares, Progress: st.Progress, Nonce: st.Nonce,
 		Version: s.info.CompatVersion, RotundaVersion: s.info.Version, BuildDate: s.info.BuildDate, CommitDate: s.info.BuildDate,
-		RecoverySeal: st.RecoverySeal, StorageType: s.info.StorageType, Troubles: s.info.troubles(),
+		RecoverySeal: st.RecoverySeal, StorageType: s.info.StorageType, Troubles: troubles,
 	}
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = s.info.ClusterName, st.ClusterID
@@ -164,7 +176,7 @@ func (s sealer) status(ctx context.Context, _ *op.Call, _ op.Nothing) (SealStatu
 }
 
 func (s sealer) health(ctx context.Context, c *op.Call, in healthIn) (Health, error) {
-	st, err := s.g.Status(ctx)
+	st, troubles, err := s.standing(ctx)
 	if err != nil {
 		return Health{}, err
 	}
@@ -174,7 +186,6 @@ func (s sealer) health(ctx context.Context, c *op.Call, in healthIn) (Health, er
 		}
 		return usual
 	}
-	troubles := s.info.troubles()
 	switch {
 	case !st.Initialized:
 		c.Reply.Status = or(in.UninitCode, 501)

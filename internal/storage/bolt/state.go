@@ -27,14 +27,16 @@ func (s *Store) refuses(err error, transactions uint64) {
 		s.config.Log.Error("transactions are lost, and nothing came of them", slog.Uint64("lost", transactions), slog.Any("error", err))
 		return
 	}
-	said := "the store's disk takes no writes; they are refused until it does"
-	if errors.Is(kind, storage.ErrCorrupt) {
-		said = "what is damaged in the store takes no writes"
-	} else {
+	damaged := errors.Is(kind, storage.ErrCorrupt)
+	if !damaged {
 		s.stats.lost.Add(transactions)
 	}
-	if was := s.trouble.Swap(&err); was == nil || !errors.Is(*was, kind) {
-		s.config.Log.Error(said, slog.Uint64("lost", transactions), slog.Any("error", err))
+	switch was := s.trouble.Swap(&err); {
+	case was != nil && errors.Is(*was, kind):
+	case damaged:
+		s.config.Log.Error("what is damaged in the store takes no writes", slog.Uint64("lost", transactions), slog.Any("error", err))
+	default:
+		s.config.Log.Error("the store's disk takes no writes; they are refused until it does", slog.Uint64("lost", transactions), slog.Any("error", err))
 	}
 }
 
