@@ -299,14 +299,17 @@ func TestKill(t *testing.T) {
 	}
 	slices.Sort(all.starts)
 	most := all.starts[len(all.starts)-1]
-	t.Logf("killed %d times under load: %d writes of single writers and %d of racing ones were acknowledged, 0 were lost; ready after %v at the median and %v at most; %d records",
-		len(all.starts), all.writes, all.races, all.starts[len(all.starts)/2].Round(time.Millisecond), most.Round(time.Millisecond), all.records)
 	if most > readyWithin {
 		t.Errorf("a start took %v; want %v at most", most, readyWithin)
 	}
 	if all.writes < cycles {
 		t.Errorf("%d writes were acknowledged in %d cycles", all.writes, cycles)
 	}
+	if t.Failed() {
+		return
+	}
+	t.Logf("killed %d times under load: %d writes of single writers and %d of racing ones were acknowledged, 0 were lost; ready after %v at the median and %v at most; %d records",
+		len(all.starts), all.writes, all.races, all.starts[len(all.starts)/2].Round(time.Millisecond), most.Round(time.Millisecond), all.records)
 }
 
 // killed is what was done to nodes that were killed.

@@ -105,7 +105,7 @@ func (w *world) scripted(r *rand.Rand, steps int) {
 		}
 		if i == steps/2 {
 			for _, path := range []string{"sys/rotate", "sys/mounts/secret/rotate"} {
-				if a, err := w.n.do(w.n.root, http.MethodPost, path, nil); err == nil && a.status/100 == 3 {
+				if a, err := w.n.do(w.n.root, http.MethodPost, path, nil); err == nil && a.status/100 != 2 && a.status != http.StatusBadRequest && a.status < http.StatusInternalServerError {
 					w.problem("%v", unexpected("POST "+path, a))
 				}
 			}
@@ -146,8 +146,8 @@ func (w *world) attempt(c *cell, r *rand.Rand) {
 }
 
 // fail runs the script with f, lets the power fail, heals the disk, and holds the
-// node to what it had acknowledged.
-func (s *script) fail(t *testing.T, f disk.Faults) (wrong []string, w *world) {
+// node to what it had acknowledged. Failed reports whether anything did fail.
+func (s *script) fail(t *testing.T, f disk.Faults) (wrong []string, failed bool, w *world) {
 	t.Helper()
 	w = s.on(t)
 	w.n.disk.SetFaults(f)
@@ -161,13 +161,14 @@ func (s *script) fail(t *testing.T, f disk.Faults) (wrong []string, w *world) {
 		t.Fatal(err)
 	}
 	if _, err := w.n.start(); err != nil {
-		return append(wrong, fmt.Sprintf("the node does not start on the disk that works: %v", err)), w
+		return append(wrong, fmt.Sprintf("the node does not start on the disk that works: %v", err)), true, w
 	}
-	if stats.Failed == 0 && f.At > 0 {
-		return wrong, w // the run was shorter
+	failed = stats.Failed > 0
+	if !failed && f.At > 0 {
+		return wrong, false, w // the run was shorter
 	}
 	if s.world == nil {
-		return append(wrong, w.firstChecked()...), w
+		return append(wrong, w.firstChecked()...), failed, w
 	}
 	more, err := w.check()
 	if err != nil {
@@ -176,7 +177,7 @@ func (s *script) fail(t *testing.T, f disk.Faults) (wrong []string, w *world) {
 	if err := w.n.stop(); err != nil {
 		more = append(more, fmt.Sprintf("the node ends with %v", err))
 	}
-	return append(append(wrong, more...), w.offline()...), w
+	return append(append(wrong, more...), w.offline()...), failed, w
 }
 
 // try runs the script on a node that may not start, and ends it.
@@ -272,7 +273,7 @@ func TestNthOperationFails(t *testing.T) {
 // failEach lets operations fail as f says, most of them at most, two at a time.
 func (s *script) failEach(t *testing.T, f disk.Faults, most int, r *rand.Rand) {
 	t.Helper()
-	wrong, w := s.fail(t, disk.Faults{Kind: f.Kind}) // counts
+	wrong, _, w := s.fail(t, disk.Faults{Kind: f.Kind}) // counts
 	if len(wrong) > 0 {
 		t.Fatalf("nothing fails: %s", strings.Join(wrong, "\n"))
 	}
@@ -287,8 +288,10 @@ func (s *script) failEach(t *testing.T, f disk.Faults, most int, r *rand.Rand) {
 		all.Go(func() {
 			for f := range at {
 				t.Run(fmt.Sprintf("%s %d", called(f), f.At), func(t *testing.T) {
-					wrong, w := s.fail(t, f)
-					runs.Add(1)
+					wrong, failed, w := s.fail(t, f)
+					if failed {
+						runs.Add(1)
+					}
 					acked.Add(int64(w.writes))
 					if len(wrong) > 0 {
 						t.Errorf("%s operation %d:\n%s%s", called(f), f.At, strings.Join(wrong, "\n"), w.n.logTail())
@@ -306,7 +309,12 @@ func (s *script) failEach(t *testing.T, f disk.Faults, most int, r *rand.Rand) {
 	}
 	close(at)
 	all.Wait()
-	t.Logf("%s %d of %d operations: %d writes were acknowledged, 0 were lost", called(f), runs.Load(), total, acked.Load())
+	if runs.Load() == 0 {
+		t.Errorf("%s: of %d runs no operation failed in any", called(f), most)
+	}
+	if !t.Failed() {
+		t.Logf("%s: in %d of %d runs one of %d operations failed: %d writes were acknowledged, 0 were lost", called(f), runs.Load(), most, total, acked.Load())
+	}
 }
 
 // The runs find what they are for: a disk that says that it has synced, or
@@ -319,7 +327,7 @@ func TestPlantedNthFaults(t *testing.T) {
 		"writes that get lost":    {Kind: disk.Short, At: 20, On: true, Lies: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wrong, _ := s.fail(t, f)
+			wrong, _, _ := s.fail(t, f)
 			if len(wrong) == 0 {
 				t.Error("the checks do not see it")
 			}

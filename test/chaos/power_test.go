@@ -118,7 +118,7 @@ func TestPlantedPowerFaults(t *testing.T) {
 		want   []string // any of them, in what the checks say
 	}{
 		"a store that is not synced":   {disk.Faults{NoSync: "store.db"}, []string{"was acknowledged", "damaged", "is at", "the node does not start"}},
-		"a journal that is not synced": {disk.Faults{NoSync: "journal-"}, []string{"is not in the journal", "journal"}},
+		"a journal that is not synced": {disk.Faults{NoSync: "journal-"}, []string{"is not in the journal", "NOT whole", "audit journal"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
