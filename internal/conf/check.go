@@ -212,6 +212,7 @@ func (d *decoder) check(s *Server) {
 		d.seal(&s.Seals[i], path, s.Storage.Path)
 	}
 	d.audits(s)
+	d.checkBackup(s)
 	for _, a := range []struct{ key, value string }{{"api_addr", s.APIAddr}, {"cluster_addr", s.ClusterAddr}} {
 		u, err := url.Parse(a.value)
 		if a.value != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
@@ -356,7 +357,6 @@ func (d *decoder) audits(s *Server) {
 			d.bad(at("mode"), "mode: want a mode in octal without execute bits, such as 0600")
 		}
 	}
-	d.checkBackup(s)
 	if dir := s.AuditFileDir; dir != "" {
 		if !filepath.IsAbs(dir) {
 			d.bad(d.at("audit_file_dir"), "audit_file_dir: want an absolute path")

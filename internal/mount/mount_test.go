@@ -191,8 +191,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A mount that moves takes its secrets along, and answers at one place.
-// TestMovesAreRemembered: of many moves the last are known, and no path that a
+// Of many moves the last are known, and no path that a
 // mount has had is kept from others.
 func TestMovesAreRemembered(t *testing.T) {
 	t.Parallel()
@@ -280,6 +279,7 @@ func TestCrashWhileMoving(t *testing.T) {
 	})
 }
 
+// A mount that moves takes its secrets along, and answers at one place.
 func TestMove(t *testing.T) {
 	s := start(t, empty(t))
 	s.mount("a/")

@@ -42,8 +42,8 @@ func (n *Node) build(ctx context.Context, b *barrier.Barrier) (_ *broker.Broker,
 	if err := ensureFixedMounts(ctx, core); err != nil {
 		return nil, err
 	}
-	if err := system.RecordVersion(ctx, core, n.c.Info, n.c.Clock.Now()); err != nil {
-		return nil, err
+	if err := system.RecordVersion(ctx, core, n.c.Info, n.c.Clock.Now()); err != nil { // reads go on where nothing can be written
+		n.c.Log.LogAttrs(ctx, slog.LevelWarn, "recording the version that runs", slog.Any("cause", err))
 	}
 	bounds := n.c.Tokens
 	bounds.DefaultTTL, bounds.MaxTTL, bounds.Log = n.c.TTL.Default, n.c.TTL.Max, n.c.Log

@@ -19,6 +19,7 @@ import (
 const (
 	filterFactor = 10
 	pageNames    = 512
+	hiddenPages  = 64 // that a filtered list looks through with nothing to show
 )
 
 // List lists the names in a directory, in the order of their bytes. The names
@@ -26,9 +27,10 @@ const (
 //
 // A filtered list shows a secret that the caller may read under data/ or
 // metadata/, and a directory that the caller may list. Once it has something to
-// show it looks at no more than ten names for one that is asked for; where it
-// stopped before the end it says in "next" what to send as "after" to go on,
-// which is the last name that it shows: of those that it hides it says none.
+// show it looks at no more than ten names for one that is asked for, and a page;
+// where it stopped before the end it says in "next" what to send as "after" to go
+// on, which is the last name that it shows: of those that it hides it says none.
+// Of a directory whose first 32,768 names are all hidden it is refused.
 var List = op.Def[ListIn, ListOut]{
 	Name: "kv.list", Verb: op.List, Path: "metadata/{path...}",
 	Does: "List the names of secrets and directories in a directory.",
@@ -116,7 +118,10 @@ func filtered(ctx context.Context, r storage.Reader, c *op.Call, dir string, in 
 		limit = page
 	}
 	after := in.After
-	for left := filterFactor * limit; left > 0 || len(out.Keys) == 0; left -= pageNames {
+	for looked := 0; looked < filterFactor*limit || len(out.Keys) == 0; looked += pageNames {
+		if len(out.Keys) == 0 && looked >= hiddenPages*pageNames {
+			return ListOut{}, fault.New(fault.Invalid, "too many names are hidden here; list a directory below it")
+		}
 		names, more, err := directory.List(r, dir, after, pageNames)
 		if err != nil {
 			return ListOut{}, err
