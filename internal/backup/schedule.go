@@ -14,9 +14,11 @@ import (
 	"sync"
 	"time"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/durable"
+	"rotunda.dev/rotunda/internal/fault"
 	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 )
@@ -77,7 +79,7 @@ type Keeper struct {
 	Book     *Book
 	// Record is told of every backup that was written, and of every failure, for
 	// the audit journal.
-	Record func(ctx context.Context, event, note string) error
+	Record func(ctx context.Context, event, outcome, note string) error
 }
 
 // The events of scheduled backups.
@@ -200,17 +202,27 @@ func (k *Keeper) Make(ctx context.Context) error {
 			s.Failures++
 			s.Failure = "it is tried again every five minutes; the server's log says why"
 		})
-		return errors.Join(err, k.Record(ctx, eventFailed, "A scheduled backup could not be written, or was not whole when it was read again."))
+		return errors.Join(err, k.Record(ctx, eventFailed, fault.Unavailable.String(), "A scheduled backup could not be written, or was not whole when it was read again."))
 	}
 	k.Book.change(func(s *Status) { s.Last, s.Bytes, s.Failure = made.Made, size, "" })
 	k.Log.LogAttrs(ctx, slog.LevelInfo, "a scheduled backup was written and verified", slog.Uint64("rows", made.Rows), slog.Int64("bytes", size))
 	note := fmt.Sprintf("A scheduled backup of %d rows was written, read again and found whole.", made.Rows)
-	return errors.Join(k.prune(made.Made), k.Record(ctx, eventWritten, note))
+	if err := k.prune(made.Made); err != nil { // the backup is good all the same
+		k.Log.LogAttrs(ctx, slog.LevelError, "removing old backups", slog.Any("cause", err))
+		k.Book.change(func(s *Status) {
+			s.Failures++
+			s.Failure = "the last backup is good, and older ones could not be removed; the server's log says why"
+		})
+	}
+	if err := k.Record(ctx, eventWritten, audit.OutcomeOK, note); err != nil {
+		k.Log.LogAttrs(ctx, slog.LevelError, "recording a scheduled backup", slog.Any("cause", err))
+	}
+	return nil
 }
 
 func (k *Keeper) make(ctx context.Context) (made Report, size int64, err error) {
 	dir := k.Schedule.Dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return made, 0, fmt.Errorf("making the directory of backups: %w", err)
 	}
 	if err := k.sweep(); err != nil {
@@ -264,12 +276,18 @@ func (k *Keeper) make(ctx context.Context) (made Report, size int64, err error) 
 
 // sweep removes what a crash has left half written.
 func (k *Keeper) sweep() error {
-	left, err := filepath.Glob(filepath.Join(k.Schedule.Dir, "."+k.prefix()+"*"+partSuffix))
+	entries, err := os.ReadDir(k.Schedule.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("looking for unfinished backups: %w", err)
 	}
-	for _, path := range left {
-		if err := os.Remove(path); err != nil {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "."+k.prefix()) || !strings.HasSuffix(e.Name(), partSuffix) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(k.Schedule.Dir, e.Name())); err != nil {
 			return fmt.Errorf("removing an unfinished backup: %w", err)
 		}
 	}
@@ -283,6 +301,10 @@ func (k *Keeper) prune(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	all = slices.DeleteFunc(all, func(name string) bool { // they are no reason to remove this one
+		at, _ := k.timeOf(name)
+		return at.After(now)
+	})
 	for len(all) > max(k.Schedule.Keep, 1) {
 		at, _ := k.timeOf(all[0])
 		if k.Schedule.KeepFor > 0 && at.After(now.Add(-k.Schedule.KeepFor)) {

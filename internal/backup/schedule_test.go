@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rotunda.dev/rotunda/internal/audit"
 	"rotunda.dev/rotunda/internal/backup"
 	"rotunda.dev/rotunda/internal/barrier"
 	"rotunda.dev/rotunda/internal/clock/clocktest"
@@ -39,7 +40,10 @@ func newKeeper(t *testing.T) (*backup.Keeper, *clocktest.Fake, chan string) {
 	return &backup.Keeper{
 		Schedule: backup.Schedule{Dir: filepath.Join(t.TempDir(), "backups"), Next: hourly, Keep: 3},
 		Barrier:  b, Name: "name", Clock: fake, Log: slog.New(slog.DiscardHandler), Book: &backup.Book{},
-		Record: func(_ context.Context, event, _ string) error {
+		Record: func(_ context.Context, event, outcome, _ string) error {
+			if ok := event == "backup-written"; ok != (outcome == audit.OutcomeOK) {
+				t.Errorf("event %s has the outcome %q", event, outcome)
+			}
 			events <- event
 			return nil
 		},
@@ -122,6 +126,26 @@ func TestSchedule(t *testing.T) {
 	end()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v", err)
+	}
+}
+
+// Backups of a time that has not come yet do not count to those that are kept:
+// the one that was just written stays.
+func TestBackupsOfAClockThatWasAhead(t *testing.T) {
+	k, fake, _ := newKeeper(t)
+	k.Schedule.Keep = 1
+	ahead := "rotunda-" + k.Barrier.ClusterID()[:8] + "-20360102T050405.000Z.backup"
+	if err := errors.Join(os.MkdirAll(k.Schedule.Dir, 0o700), os.WriteFile(filepath.Join(k.Schedule.Dir, ahead), []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if err := k.Make(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(t, k.Schedule.Dir); len(got) != 2 || got[0] == ahead || got[1] != ahead {
+			t.Fatalf("after backup %d the directory has %v; want it and %s", i, got, ahead)
+		}
+		fake.Advance(time.Hour)
 	}
 }
 

@@ -37,9 +37,9 @@ func scheduleOf(c conf.Backup) (backup.Schedule, error) {
 func (n *Node) keepBackups(ctx context.Context, b *barrier.Barrier) error {
 	k := backup.Keeper{
 		Schedule: n.c.Backups, Barrier: b, Name: n.c.Info.ClusterName, Clock: n.c.Clock, Log: n.c.Log, Book: &n.backups,
-		Record: func(ctx context.Context, event, note string) error {
+		Record: func(ctx context.Context, event, outcome, note string) error {
 			return n.journal.Append(ctx, &audit.Record{
-				Kind: audit.Event, Time: n.c.Clock.Now(), Node: n.c.Info.ClusterName, Event: event, Outcome: audit.OutcomeOK, Allowed: true, Note: note,
+				Kind: audit.Event, Time: n.c.Clock.Now(), Node: n.c.Info.ClusterName, Event: event, Outcome: outcome, Allowed: true, Note: note,
 			})
 		},
 	}
