@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"os"
+	"syscall"
 )
 
 // SyncDir makes the names in dir durable. Windows, and file systems that know no
@@ -15,7 +16,7 @@ func SyncDir(dir string) error {
 		return err
 	}
 	err = d.Sync()
-	if errors.Is(err, errors.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) { // fsync(2)
 		err = nil
 	}
 	return errors.Join(err, d.Close())

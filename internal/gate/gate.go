@@ -339,12 +339,13 @@ func (g *Gate) Begin(ctx context.Context, in InitIn) (_ InitOut, told func(cause
 			close(done)
 		}()
 		if cause == nil {
-			cause = g.finish(ctx, root, in)
+			cause = barrier.Finish(ctx, g.c.Store)
 		}
 		if cause != nil {
 			g.c.Log.LogAttrs(ctx, slog.LevelError, "the initialization is not finished; it can be repeated", slog.Any("cause", cause))
+			return cause
 		}
-		return cause
+		return g.openNew(ctx, root, in)
 	}, nil
 }
 
@@ -377,12 +378,9 @@ func (g *Gate) make(ctx context.Context, root secret.Bytes, in InitIn) (out Init
 	return out, nil
 }
 
-// finish makes the store count as initialized, and opens it. What was told is
-// good from then on, so that it cannot be opened yet is only said in the log.
-func (g *Gate) finish(ctx context.Context, root secret.Bytes, in InitIn) error {
-	if err := barrier.Finish(ctx, g.c.Store); err != nil {
-		return err
-	}
+// openNew opens a store whose initialization is finished. What was told is good
+// from then on, so that it cannot be opened yet is only said in the log.
+func (g *Gate) openNew(ctx context.Context, root secret.Bytes, in InitIn) error {
 	err := g.open(ctx, root, "initialized", -1)
 	if err == nil && len(g.c.Auto) == 0 {
 		err = g.shut(g.leave(), "sealed after initialization")

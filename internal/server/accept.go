@@ -61,12 +61,5 @@ func (n *Node) rootByQuorum(ctx context.Context, ask func(have, need int) (secre
 	if i := slices.IndexFunc(stanzas, func(s seal.Stanza) bool { return s.Kind == quorum{}.Kind() }); i >= 0 {
 		return gather(stanzas[i], binding, ask)
 	}
-	failed := errors.New("no seal of this node opens without people")
-	for _, a := range n.c.Seals {
-		var root secret.Bytes
-		if root, failed = a.Sealer.Unseal(ctx, stanzas, binding); failed == nil {
-			return root, nil
-		}
-	}
-	return secret.Bytes{}, fmt.Errorf("opening the store: %w", failed)
+	return n.c.rootBySeal(ctx, stanzas, binding)
 }

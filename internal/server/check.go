@@ -62,10 +62,11 @@ func check(ctx context.Context, config conf.Server) error {
 			c.bad("audit_file_dir", enterable(dir))
 		}
 	}
-	for field, path := range map[string]string{"log_file": config.LogFile, "pid_file": config.PIDFile} {
-		if path != "" {
-			c.bad(field, appendable(path))
-		}
+	if config.LogFile != "" {
+		c.bad("log_file", appendable(config.LogFile))
+	}
+	if config.PIDFile != "" {
+		c.bad("pid_file", appendable(config.PIDFile))
 	}
 	return errors.Join(c.errs...)
 }
@@ -122,16 +123,11 @@ func (c *checker) sinks() {
 
 // own returns what is the server's own.
 func (c *checker) own() file.Own {
-	own := file.Own{Dirs: []string{c.config.Storage.Path}, Files: othersOf(c.config)}
-	if keys, err := keysDir(c.config); err == nil {
-		own.Dirs = append(own.Dirs, keys)
+	keys, err := keysDir(c.config)
+	if err != nil {
+		keys = "" // that was said
 	}
-	for _, dir := range []string{c.config.Journal.Path, c.config.Backup.Dir} {
-		if dir != "" {
-			own.Dirs = append(own.Dirs, dir)
-		}
-	}
-	return own
+	return ownOf(othersOf(c.config), c.config.Storage.Path, keys, c.config.Journal.Path, c.config.Backup.Dir)
 }
 
 // sinkFile reports whether an audit sink can write to a file.
@@ -151,9 +147,12 @@ func (c *checker) listener(at string, l conf.Listener) {
 	}
 	if _, err := listen.LoadTLS(tlsOf(l)); err != nil {
 		setting := "tls_cert_file"
-		for name, path := range map[string]string{"tls_key_file": l.TLSKeyFile, "tls_client_ca_file": l.TLSClientCAFile} {
-			if path != "" && strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), l.TLSCertFile) {
-				setting = name
+		if file, ok := errors.AsType[*fs.PathError](err); ok {
+			switch file.Path {
+			case l.TLSKeyFile:
+				setting = "tls_key_file"
+			case l.TLSClientCAFile:
+				setting = "tls_client_ca_file"
 			}
 		}
 		c.bad(at+setting, err)

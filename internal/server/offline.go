@@ -22,6 +22,7 @@ import (
 	"rotunda.dev/rotunda/internal/cli"
 	"rotunda.dev/rotunda/internal/clock"
 	"rotunda.dev/rotunda/internal/conf"
+	"rotunda.dev/rotunda/internal/seal"
 	"rotunda.dev/rotunda/internal/secret"
 	"rotunda.dev/rotunda/internal/storage"
 )
@@ -89,20 +90,28 @@ func (c Config) unseal(ctx context.Context, store storage.Store, fn func(*barrie
 	if err != nil {
 		return fmt.Errorf("reading the seal slots: %w", err)
 	}
-	failed := errors.New("no seal of this node opens without people")
+	root, err := c.rootBySeal(ctx, stanzas, binding)
+	if err != nil {
+		return err
+	}
+	b, err := barrier.Open(ctx, store, root)
+	root.Wipe()
+	if err != nil {
+		return fmt.Errorf("opening the barrier: %w", err)
+	}
+	defer b.Close()
+	return fn(b)
+}
+
+// rootBySeal returns the root key by the first seal that opens it without people.
+func (c Config) rootBySeal(ctx context.Context, stanzas []seal.Stanza, binding []byte) (root secret.Bytes, err error) {
+	err = errors.New("no seal of this node opens without people")
 	for _, a := range c.Seals {
-		var root secret.Bytes
-		if root, failed = a.Sealer.Unseal(ctx, stanzas, binding); failed == nil {
-			b, err := barrier.Open(ctx, store, root)
-			root.Wipe()
-			if err != nil {
-				return fmt.Errorf("opening the barrier: %w", err)
-			}
-			defer b.Close()
-			return fn(b)
+		if root, err = a.Sealer.Unseal(ctx, stanzas, binding); err == nil {
+			return root, nil
 		}
 	}
-	return fmt.Errorf("opening the store: %w", failed)
+	return secret.Bytes{}, fmt.Errorf("opening the store: %w", err)
 }
 
 func (c Config) auditDir() string {

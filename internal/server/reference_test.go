@@ -328,10 +328,27 @@ func topic(t *testing.T, name string) string {
 }
 
 // TestExampleConfiguration holds the example to be one that the server takes
-// without a word.
+// without a word, where its directories are.
 func TestExampleConfiguration(t *testing.T) {
-	_, warnings, err := conf.Load(filepath.Join("..", "..", "packaging", "rotunda.hcl"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "packaging", "rotunda.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine := t.TempDir()
+	for _, dir := range []string{"lib/rotunda", "log/rotunda"} {
+		if err := os.MkdirAll(filepath.Join(machine, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(machine, "rotunda.hcl")
+	if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(`"/var/`), []byte(`"`+machine+`/`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, warnings, err := conf.Load(path)
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("Load(packaging/rotunda.hcl) = %v, %v; want neither a warning nor an error", warnings, err)
+	}
+	if err := check(t.Context(), config); err != nil {
+		t.Errorf("check(packaging/rotunda.hcl) = %v", err)
 	}
 }

@@ -37,11 +37,12 @@ func (n *Node) newSinks(hasher *audit.Hasher) sinks {
 
 // own returns what is the node's own, where no audit sink may write.
 func (c Config) own() file.Own {
-	own := file.Own{Dirs: []string{c.Data, c.Keys, c.Audit.Dir}, Files: c.Audit.Others}
-	if c.Backups.Dir != "" {
-		own.Dirs = append(own.Dirs, c.Backups.Dir)
-	}
-	return own
+	return ownOf(c.Audit.Others, c.Data, c.Keys, c.Audit.Dir, c.Backups.Dir)
+}
+
+// ownOf returns what is the node's, of directories that may be none.
+func ownOf(files []string, dirs ...string) file.Own {
+	return file.Own{Dirs: slices.DeleteFunc(dirs, func(dir string) bool { return dir == "" }), Files: files}
 }
 
 // othersOf returns the files of a configuration that are the node's and lie

@@ -341,7 +341,19 @@ func (n *Node) issueOwner(ctx context.Context, b *broker.Broker, now time.Time, 
 	if err != nil {
 		return secret.Text{}, err
 	}
-	return grant.ClientToken, n.recordEvent(ctx, now, event, note+" Its accessor is "+grant.Accessor+".")
+	if err := n.recordEvent(ctx, now, event, note+" Its accessor is "+grant.Accessor+"."); err != nil {
+		return secret.Text{}, errors.Join(err, takeBack(ctx, b.Parts().Tokens, now, grant.Accessor))
+	}
+	return grant.ClientToken, nil
+}
+
+// takeBack revokes a token that was made and that nobody has got.
+func takeBack(ctx context.Context, tokens *token.Store, now time.Time, accessor string) error {
+	e, err := tokens.Lookup(ctx, now, token.ByAccessor(accessor))
+	if err != nil {
+		return fmt.Errorf("looking up a token that was not handed over: %w", err)
+	}
+	return tokens.Revoke(ctx, e.ID)
 }
 
 // recordEvent records what the node did by itself.
