@@ -375,15 +375,17 @@ func (j *Journal) hold(ctx context.Context, k *keys, store storage.Store) (*Loss
 		return nil, nil, err
 	}
 	if accepted != nil {
-		done, err := j.settled(ctx, rd, accepted, stored)
+		done, err := j.settled(ctx, rd, accepted, stored, pinned)
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case !done:
+		case done:
+			if err := removeLoss(j.c.KeysDir); err != nil {
+				return nil, nil, err
+			}
+			accepted = nil
+		case accepted.journal != nil: // what is known is of the journal that was lost
 			return accepted, alarms, nil
-		}
-		if err := removeLoss(j.c.KeysDir); err != nil {
-			return nil, nil, err
 		}
 	}
 	if err := rd.Compare(ctx, stored); err != nil {
@@ -399,12 +401,13 @@ func (j *Journal) hold(ctx context.Context, k *keys, store storage.Store) (*Loss
 	if h == nil && stored != nil {
 		alarms = append(alarms, "the journal's head was missing; no record is")
 	}
-	return nil, alarms, nil
+	return accepted, alarms, nil
 }
 
 // settled reports whether the acceptance of a loss is behind the journal
-// already, and refuses one that was not finished.
-func (j *Journal) settled(ctx context.Context, rd *Reader, l *Loss, stored *Anchor) (bool, error) {
+// already, for both anchors are of the one that began, and refuses one that was
+// not finished.
+func (j *Journal) settled(ctx context.Context, rd *Reader, l *Loss, stored, pinned *Anchor) (bool, error) {
 	e, err := rd.extent(ctx)
 	if err != nil || l.journal == nil {
 		return false, err
@@ -412,7 +415,7 @@ func (j *Journal) settled(ctx context.Context, rd *Reader, l *Loss, stored *Anch
 	if e.journal == *l.journal {
 		return false, &Damage{Segment: records.headName(), What: "the loss of this journal was accepted, and it was not put aside: accept it again"}
 	}
-	return stored != nil && stored.Journal == e.journal, nil
+	return stored != nil && stored.Journal == e.journal && (pinned == nil || pinned.Journal == e.journal), nil
 }
 
 // Compare holds the journal against what is known of it elsewhere. The error is

@@ -589,6 +589,168 @@ func TestAcceptLoss(t *testing.T) {
 	})
 }
 
+// A loss that is found while the acceptance of another waits is refused, and
+// accepted beside that one: nothing that was put aside is written over.
+func TestAcceptLossAgain(t *testing.T) {
+	const first = "journal-00000000000000000001.seg"
+	flip := func(t *testing.T, path string, at func(b []byte) int) {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err == nil {
+			b[at(b)] ^= 1
+			err = os.WriteFile(path, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := func(t *testing.T, g *audittest.Rig, dir string) (*audit.Loss, error) {
+		t.Helper()
+		stored, err := audit.StoredAnchor(t.Context(), g.Store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return audit.AcceptLoss(t.Context(), dir, g.Config.KeysDir, stored, audit.Trust{}, time.Date(2026, 11, 24, 13, 0, 0, 0, time.UTC))
+	}
+	begun := func(t *testing.T) (*audittest.Rig, string, *audit.Loss) {
+		t.Helper()
+		g, dir := home(t), filepath.Join(t.TempDir(), "audit")
+		j, err := openHome(t, g, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, j, 0, 22)
+		unheard(t, g, j.Rider(func() (*audit.Record, error) { return audittest.Record(99), nil }))
+		mustClose(t, j)
+		flip(t, filepath.Join(dir, first), func(b []byte) int { return int(frameEnds(t, b)[3]) + 60 })
+		l, err := acceptLoss(t, g, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g, dir, l
+	}
+	first99 := func(t *testing.T, g *audittest.Rig, dir string, want ...string) {
+		t.Helper()
+		j, err := openHome(t, g, dir)
+		if err != nil {
+			t.Fatalf("Unlock after the losses were accepted = %v", err)
+		}
+		defer mustClose(t, j)
+		recs, waited := audittest.Records(t, j.Reader()), 0
+		for _, r := range recs {
+			if r.RequestID == "request-99" {
+				waited++
+			}
+		}
+		if waited != 1 {
+			t.Errorf("what waited for the journal that was lost has %d records, want 1", waited)
+		}
+		for _, w := range want {
+			if !strings.Contains(recs[0].Note, w) {
+				t.Errorf("the first record says %q, want %q in it", recs[0].Note, w)
+			}
+		}
+	}
+
+	t.Run("the node's keys have the anchor of the journal that was lost", func(t *testing.T) {
+		g, dir, _ := begun(t)
+		accepted := filepath.Join(g.Config.KeysDir, "audit-loss-accepted")
+		pinned := filepath.Join(g.Config.KeysDir, "audit-anchor")
+		kept := map[string][]byte{}
+		for _, name := range []string{accepted, pinned} {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept[name] = b
+		}
+		first99(t, g, dir)
+		for name, b := range kept { // as if a crash came after the store's anchor
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first99(t, g, dir)
+		if _, err := os.Stat(accepted); err == nil {
+			t.Error("the acceptance is still there")
+		}
+	})
+	t.Run("the journal that began is damaged before it is known", func(t *testing.T) {
+		g, dir, l := begun(t)
+		accepted := filepath.Join(g.Config.KeysDir, "audit-loss-accepted")
+		acceptance, err := os.ReadFile(accepted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		anchors := g.Anchors(t)
+		store := g.Store
+		j, err := openHome(t, g, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, j)
+		g.Store = store
+		g.SetAnchors(t, anchors)
+		if err := os.WriteFile(accepted, acceptance, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		flip(t, filepath.Join(dir, first), func(b []byte) int { return int(frameEnds(t, b)[0]) + 60 })
+		before, err := os.ReadDir(filepath.Join(dir, l.Kept))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := later(t, g, dir)
+		if err != nil || again.Kept == l.Kept || !slices.Equal(again.Before, []string{l.Journal}) {
+			t.Fatalf("AcceptLoss of the second = %+v, %v; want one beside %s", again, err, l.Kept)
+		}
+		if after, err := os.ReadDir(filepath.Join(dir, l.Kept)); err != nil || len(after) != len(before) {
+			t.Errorf("the first loss has %d files, %v; want the %d that were put aside", len(after), err, len(before))
+		}
+		j, err = openHome(t, g, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if recs := audittest.Records(t, j.Reader()); !strings.Contains(recs[0].Note, l.Kept) || !strings.Contains(recs[0].Note, again.Kept) {
+			t.Errorf("the first record says %q, want both losses", recs[0].Note)
+		}
+		mustClose(t, j)
+	})
+	t.Run("events, and then the journal", func(t *testing.T) {
+		g, dir := home(t), filepath.Join(t.TempDir(), "audit")
+		g.Config.SegmentBytes = 64 << 10
+		j, err := openHome(t, g, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, j, 0, 22)
+		unheard(t, g, j.Rider(func() (*audit.Record, error) { return audittest.Record(99), nil }))
+		if err := j.Sealed(t.Context(), "unseal-refused"); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, j)
+		flip(t, filepath.Join(dir, "sealed-00000000000000000001.seg"), func(b []byte) int { return int(frameEnds(t, b)[0]) - 5 })
+		l, err := acceptLoss(t, g, dir)
+		if err != nil || l.Journal != "" {
+			t.Fatalf("AcceptLoss = %+v, %v; want that of events alone", l, err)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, first))
+		if err == nil {
+			err = errors.Join(os.WriteFile(filepath.Join(dir, first), b[:frameEnds(t, b)[3]], 0o600), os.Remove(filepath.Join(dir, "journal-head")))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openHome(t, g, dir); !errors.Is(err, audit.ErrCorrupt) {
+			t.Fatalf("Unlock of a journal that was cut = %v; want damage, though a loss of events was accepted", err)
+		}
+		again, err := later(t, g, dir)
+		if err != nil || again.Journal == "" {
+			t.Fatalf("AcceptLoss of the journal = %+v, %v", again, err)
+		}
+		first99(t, g, dir, l.Kept, again.Kept)
+	})
+}
+
 // unheard is carry of a transaction that is kept and whose end nobody hears of,
 // as where a crash comes between the commit and the journal.
 func unheard(t testing.TB, g *audittest.Rig, rider *storage.Rider) {

@@ -18,10 +18,10 @@ type feedState struct {
 	failures uint64    // in all
 	problem  error     // the last failure; nil once the sink has flushed again
 	since    time.Time // when it began to fail
-	moved    time.Time // when it last took a record
+	moved    time.Time // when it last took a record, or had none to take
 }
 
-// steps notes that the sink has taken a record at t.
+// steps notes that at t the sink has taken a record, or had none to take.
 func (s *feedState) steps(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

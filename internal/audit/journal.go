@@ -581,7 +581,7 @@ func (j *Journal) maintain() {
 		if ticked || j.turnedOver() {
 			j.saveHead()
 		}
-		if ticked {
+		if ticked && j.keys.Load() != nil { // while it is being unlocked, no anchor is ahead of that
 			j.anchor.tend(j.ctx)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,11 +23,12 @@ import (
 // The acceptance of a loss lies in the directory of the node's keys from when
 // it is given until the node has recorded it, as JSON:
 //
-//	audit-loss-accepted  {"format":1,"at":…,"found":…,"kept":…,"journal":…}
+//	audit-loss-accepted  {"format":1,"at":…,"found":…,"kept":…,"journal":…,"before":[…]}
 //
 // Kept is the directory, in that of the journal, to which everything was moved;
 // journal is the id of the lost one in hex, and is empty where only events while
-// sealed were damaged.
+// sealed were damaged. Before are the ids of those whose loss was accepted
+// earlier, and not recorded when this one was found.
 const (
 	lossFile   = "audit-loss-accepted"
 	lossFormat = 1
@@ -42,8 +44,10 @@ type Loss struct {
 	Found   string    `json:"found"`             // what was missing or wrong
 	Kept    string    `json:"kept,omitempty"`    // directory, in that of the journal, of what was left
 	Journal string    `json:"journal,omitempty"` // id of the journal that was lost, in hex
+	Before  []string  `json:"before,omitempty"`  // ids of those that were lost before it, in hex
 
-	journal *[16]byte // likewise; nil for none
+	journal *[16]byte  // likewise; nil for none
+	before  [][16]byte // likewise
 }
 
 // String says what was lost, when that was accepted, and where the rest is.
@@ -72,14 +76,19 @@ func readLoss(keysDir string) (*Loss, error) {
 	if l.Format != lossFormat {
 		return nil, fmt.Errorf("reading %s: %w", name, ErrNewer)
 	}
-	if l.Journal == "" {
-		return l, nil
+	for _, text := range append(slices.Clone(l.Before), l.Journal) {
+		if text == "" {
+			continue
+		}
+		id, err := hex.DecodeString(text)
+		if err != nil || len(id) != 16 {
+			return nil, fmt.Errorf("reading %s: it does not name a journal", name)
+		}
+		l.before = append(l.before, [16]byte(id))
 	}
-	id, err := hex.DecodeString(l.Journal)
-	if err != nil || len(id) != 16 {
-		return nil, fmt.Errorf("reading %s: it does not name a journal", name)
+	if last := len(l.before) - 1; l.Journal != "" {
+		l.journal, l.before = &l.before[last], l.before[:last]
 	}
-	l.journal = (*[16]byte)(id)
 	return l, nil
 }
 
@@ -115,8 +124,12 @@ func (j *Journal) begin(ctx context.Context, k *keys, store storage.Store, l *Lo
 		return err
 	}
 	j.saveHead()
+	lost := slices.Clone(l.before)
 	if l.journal != nil {
-		if err := j.outbox.adopt(ctx, k, store, *l.journal); err != nil {
+		lost = append(lost, *l.journal)
+	}
+	for _, id := range lost {
+		if err := j.outbox.adopt(ctx, k, store, id); err != nil {
 			return err
 		}
 	}
@@ -195,15 +208,29 @@ func AcceptLoss(ctx context.Context, dir, keysDir string, stored *Anchor, t Trus
 			return nil, err // the disk, or a newer version: nothing is known to be lost
 		}
 	}
-	l := before
-	switch {
-	case wrong == nil && wrongSealed == nil && before != nil:
+	began := false
+	if before != nil && before.journal != nil && wrong != nil {
+		if began, err = anotherBegan(d, before); err != nil {
+			return nil, err
+		}
+		if began { // and the anchors are of the one that was lost
+			stored, pinned = nil, nil
+			wrong = main.lost(ctx, nil, nil, t)
+		}
+	}
+	if wrong == nil && wrongSealed == nil {
+		if before == nil {
+			return nil, ErrWhole
+		}
 		return before, nil // it waits for the node to start
-	case wrong == nil && wrongSealed == nil:
-		return nil, ErrWhole
-	case before == nil:
+	}
+	l := before
+	if before == nil || wrong != nil && (before.journal == nil || began) {
 		if l, err = newLoss(d, errors.Join(wrong, wrongSealed), wrong != nil, stored, pinned, now); err != nil {
 			return nil, err
+		}
+		if before != nil {
+			l.follows(before)
 		}
 		b, err := json.Marshal(l)
 		if err != nil {
@@ -216,7 +243,23 @@ func AcceptLoss(ctx context.Context, dir, keysDir string, stored *Anchor, t Trus
 	if err := d.root.Mkdir(l.Kept, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("making a directory for what is left: %w", err)
 	}
-	return l, d.putAside(l.Kept, wrong != nil || l.Journal != "", wrongSealed != nil)
+	return l, d.putAside(l.Kept, wrong != nil || l.Journal != "" && !began, wrongSealed != nil)
+}
+
+// anotherBegan reports whether a journal began in the place of the one that was
+// lost: it is put aside as another loss, and not into the directory of that one.
+func anotherBegan(d Disk, lost *Loss) (bool, error) {
+	id, err := journalOf(d)
+	return id != *lost.journal && id != [16]byte{}, err
+}
+
+// follows has l tell of a loss, too, that was accepted before and never recorded.
+func (l *Loss) follows(earlier *Loss) {
+	l.Found = earlier.String() + "; and then: " + l.Found
+	l.Before = slices.Clone(earlier.Before)
+	if earlier.Journal != "" {
+		l.Before = append(l.Before, earlier.Journal)
+	}
 }
 
 // lost returns what is missing or wrong in a stream; nil where nothing is.
@@ -323,6 +366,9 @@ func (d *osDisk) putAside(to string, main, sealed bool) error {
 		}
 	}
 	for _, name := range append(moved, heads...) {
+		if _, err := d.root.Lstat(to + "/" + name); err == nil { // nothing is written over
+			return fmt.Errorf("putting %s aside: %w in %s", name, fs.ErrExist, to)
+		}
 		if err := d.Rename(name, to+"/"+name); err != nil {
 			return fmt.Errorf("putting %s aside: %w", name, err)
 		}

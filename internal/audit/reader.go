@@ -371,7 +371,7 @@ func (r *Reader) scan(e *extent, i int, b []byte) iter.Seq[step] {
 			if err == nil {
 				if seq := f.seq(); seq != last+1 {
 					d := &Damage{Segment: r.stream.name(seg.first), Offset: off, Seq: last + 1, What: fmt.Sprintf("the record has sequence %d, not %d", seq, last+1)}
-					if !yield(step{off: off, damage: d, next: max(last, seq) + 1}) {
+					if !yield(step{off: off, damage: d, next: max(last+1, seq)}) {
 						return
 					}
 				}
@@ -440,6 +440,10 @@ func (r *Reader) backwardPass(ctx context.Context, p *pass) error {
 			continue
 		}
 		if buf, err = r.read(seg, buf); err != nil {
+			if r.removed(seg, err) { // and all before it
+				next = 0
+				continue
+			}
 			return err
 		}
 		if err = r.offsets(&e, i, buf, &o, p); err != nil {

@@ -147,8 +147,8 @@ func (c *checker) listener(at string, l conf.Listener) {
 	}
 	if _, err := listen.LoadTLS(tlsOf(l)); err != nil {
 		setting := "tls_cert_file"
-		if file, ok := errors.AsType[*fs.PathError](err); ok {
-			switch file.Path {
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
+			switch at.Path {
 			case l.TLSKeyFile:
 				setting = "tls_key_file"
 			case l.TLSClientCAFile:
