@@ -204,7 +204,9 @@ func replaceFile(dir, name string, b []byte) error {
 type anchorage struct {
 	j *Journal
 
-	mu     sync.Mutex
+	writing sync.Mutex // held to write anchors, one after another
+
+	mu     sync.Mutex // guards the rest
 	store  storage.Store // nil while the journal is locked
 	keys   *keys
 	stored Anchor // the newest that the store has
@@ -271,6 +273,8 @@ func (a *anchorage) kept(now Anchor) {
 // advance brings both anchors up to what is durable. First is the sequence of
 // the first record that will be kept; 0 leaves that as it is.
 func (a *anchorage) advance(ctx context.Context, first uint64) error {
+	a.writing.Lock()
+	defer a.writing.Unlock()
 	a.mu.Lock()
 	store, k, stored, pinned := a.store, a.keys, a.stored, a.pinned
 	a.mu.Unlock()

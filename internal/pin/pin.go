@@ -194,6 +194,18 @@ type Session struct {
 	failed bool // the last time; so that each failure is logged once
 }
 
+// trim leaves out the oldest sessions, but for the one that is pinned: where the
+// pin cannot be written for long, the store is not taken for an old one.
+func (l *line) trim(pinned string) {
+	from := max(0, len(l.Sessions)-maxSessions)
+	i := slices.IndexFunc(l.Sessions[:from], func(s session) bool { return s.ID == pinned })
+	kept := l.Sessions[from:]
+	if i >= 0 {
+		kept[0] = l.Sessions[i]
+	}
+	l.Sessions = kept
+}
+
 // Begin adds a session to the line of a store, and pins it. From then on an
 // earlier copy is refused. A pin that cannot be written is logged, and tried
 // again by [Session.Run].
@@ -201,6 +213,10 @@ func (b *Book) Begin(ctx context.Context, of *barrier.Barrier) (*Session, error)
 	core, err := of.Space(ctx, barrier.Core)
 	if err != nil {
 		return nil, fmt.Errorf("opening the core space: %w", err)
+	}
+	seen, _, err := b.read(of)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return nil, err
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
@@ -216,7 +232,7 @@ func (b *Book) Begin(ctx context.Context, of *barrier.Barrier) (*Session, error)
 		if n := len(l.Sessions); n == 0 || l.Sessions[n-1].ID != s.id { // not by a transaction of unknown outcome
 			l.Sessions = append(l.Sessions, session{ID: s.id})
 		}
-		l.Sessions = l.Sessions[max(0, len(l.Sessions)-maxSessions):]
+		l.trim(seen.Session)
 		text, err := json.Marshal(l)
 		if err != nil {
 			return fmt.Errorf("encoding the line of the store: %w", err)

@@ -149,6 +149,24 @@ func TestSessionsFollowOneAnother(t *testing.T) {
 	}
 }
 
+// Where the pin cannot be written, starts without end do not make the store old.
+func TestStartsWithoutAPinThatCanBeWritten(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	_, _ = h.session(func(write func()) { write() })
+	old := filepath.Join(h.dir, "old")
+	h.copyTo(old)
+	_, _ = h.session(func(write func()) { write() })
+	h.full = true
+	for i := range 130 { // twice what a line keeps
+		if _, err := h.session(nil); err != nil {
+			t.Fatalf("start %d: Check = %v", i, err)
+		}
+	}
+	h.putBack(old)
+	h.want(pin.ErrOld)
+}
+
 func TestOldCopyIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

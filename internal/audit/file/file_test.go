@@ -312,6 +312,23 @@ func TestSetChecksWhatTheAPIDefines(t *testing.T) {
 	}
 }
 
+// What is tried one after another is held apart as what is started.
+func TestSetTries(t *testing.T) {
+	dir := t.TempDir()
+	set, _ := newSet(t, dir)
+	sink := func(name, path string) audit.SinkConfig {
+		return audit.SinkConfig{Name: name, Kind: "file", Options: map[string]string{"file_path": path}}
+	}
+	for _, c := range []struct {
+		name, path string
+		ok         bool
+	}{{"one", "a.json", true}, {"two", "./a.json", false}, {"three", "b.json", true}} {
+		if err := set.Try(sink(c.name, c.path)); (err == nil) != c.ok {
+			t.Errorf("Try of %s at %s = %v; want it to be taken: %t", c.name, c.path, err, c.ok)
+		}
+	}
+}
+
 // A file is one sink's alone, and none of the server's, by whatever name.
 func TestSetKeepsFilesApart(t *testing.T) {
 	dir, own := t.TempDir(), t.TempDir()

@@ -88,7 +88,7 @@ func (o Own) Has(p Place) (bool, error) {
 
 // links reports whether a file below p, a directory, is q.
 func (p Place) links(q Place) (found bool, err error) {
-	if p.info == nil || q.info == nil {
+	if p.info == nil || q.info == nil || !mayBeLinked(q.info) {
 		return false, nil
 	}
 	err = filepath.WalkDir(p.path, func(_ string, e fs.DirEntry, err error) error {

@@ -76,20 +76,29 @@ func (s *Set) Start(c audit.SinkConfig) error {
 }
 
 // Try opens the file of a sink, and makes it where it is missing, as
-// [Set.Start] will.
+// [Set.Start] will. What is tried after it may not write to the same file; a set
+// that tries starts nothing.
 func (s *Set) Try(c audit.SinkConfig) error {
 	config, err := s.config(c)
-	if err != nil || config.Path == Stdout {
+	if err != nil {
 		return err
 	}
 	if err := s.Check(c); err != nil {
 		return err
 	}
-	f, err := openFile(config.clean())
-	if err != nil {
-		return err
+	if config.Path != Stdout {
+		f, err := openFile(config.clean())
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
 	}
-	return f.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sinks[c.Name] = &Sink{c: config}
+	return nil
 }
 
 // Stop ends a sink and forgets where it stood.
