@@ -206,7 +206,7 @@ type anchorage struct {
 
 	writing sync.Mutex // held to write anchors, one after another
 
-	mu     sync.Mutex // guards the rest
+	mu     sync.Mutex    // guards the rest
 	store  storage.Store // nil while the journal is locked
 	keys   *keys
 	stored Anchor // the newest that the store has
