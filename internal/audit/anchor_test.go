@@ -622,7 +622,7 @@ func TestAcceptLossAgain(t *testing.T) {
 		mustAppend(t, j, 0, 22)
 		unheard(t, g, j.Rider(func() (*audit.Record, error) { return audittest.Record(99), nil }))
 		mustClose(t, j)
-		flip(t, filepath.Join(dir, first), func(b []byte) int { return int(frameEnds(t, b)[3]) + 60 })
+		flip(t, filepath.Join(dir, first), func(b []byte) int { return frameEnds(t, b)[3] + 60 })
 		l, err := acceptLoss(t, g, dir)
 		if err != nil {
 			t.Fatal(err)
@@ -694,7 +694,7 @@ func TestAcceptLossAgain(t *testing.T) {
 		if err := os.WriteFile(accepted, acceptance, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		flip(t, filepath.Join(dir, first), func(b []byte) int { return int(frameEnds(t, b)[0]) + 60 })
+		flip(t, filepath.Join(dir, first), func(b []byte) int { return frameEnds(t, b)[0] + 60 })
 		before, err := os.ReadDir(filepath.Join(dir, l.Kept))
 		if err != nil {
 			t.Fatal(err)
@@ -728,7 +728,7 @@ func TestAcceptLossAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustClose(t, j)
-		flip(t, filepath.Join(dir, "sealed-00000000000000000001.seg"), func(b []byte) int { return int(frameEnds(t, b)[0]) - 5 })
+		flip(t, filepath.Join(dir, "sealed-00000000000000000001.seg"), func(b []byte) int { return frameEnds(t, b)[0] - 5 })
 		l, err := acceptLoss(t, g, dir)
 		if err != nil || l.Journal != "" {
 			t.Fatalf("AcceptLoss = %+v, %v; want that of events alone", l, err)

@@ -34,7 +34,7 @@ next is due. The stanza backup of the server's configuration says where and when
 		Example: "  rotunda operator backup-status -o json",
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}

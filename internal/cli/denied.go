@@ -104,11 +104,19 @@ func relogin(t target) []string {
 
 // stanza is the rule of a policy that allows verb at path, on one line.
 func stanza(path, verb string) string {
+	return fmt.Sprintf(`path "%s" { capabilities = [%s] }`, show.Clean(path), capabilities(verb, path))
+}
+
+// capabilities are those that verb at path needs, as a policy lists them.
+func capabilities(verb, path string) string {
 	verbs := `"` + verb + `"`
 	if verb == "update" {
 		verbs = `"create", "update"`
 	}
-	return fmt.Sprintf(`path "%s" { capabilities = [%s] }`, show.Clean(path), verbs)
+	if needsSudo(verb, path) {
+		verbs += `, "sudo"`
+	}
+	return verbs
 }
 
 // policyFor is the rule that a policy needs for r.
@@ -117,14 +125,7 @@ func policyFor(r api.Request) string {
 	if r.Query.Get("list") == "true" {
 		verb = "list"
 	}
-	verbs := `"` + verb + `"`
-	if verb == "update" {
-		verbs = `"create", "update"`
-	}
-	if needsSudo(verb, r.Path) {
-		verbs += `, "sudo"`
-	}
-	return fmt.Sprintf("path \"%s\" {\n  capabilities = [%s]\n}", show.Clean(r.Path), verbs)
+	return fmt.Sprintf("path \"%s\" {\n  capabilities = [%s]\n}", show.Clean(r.Path), capabilities(verb, r.Path))
 }
 
 // sudoPaths are the paths that need the sudo capability as well, some for one

@@ -38,6 +38,9 @@ Exit code 0: all is well or there are only warnings. 1: something is bad.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if verify {
+				if a.Server.Verify == nil {
+					return errNoServer
+				}
 				dir, config, err := a.nodeDirs(data)
 				if err != nil {
 					return err
@@ -233,7 +236,10 @@ func (a *app) troubled(trouble, data string) Finding {
 	case "store-failed", "audit-journal-failed":
 		f.Fix = "look at the disk of " + where + " and at the server's log, then start the server anew"
 	case "store-damaged":
-		f.Fix = "stop the server, then rotunda doctor; put back a backup where it finds damage"
+		f.Fix = "stop the server, then rotunda doctor --verify; put back a backup where it finds damage"
+		if data != "" {
+			f.Fix = "stop the server, then rotunda doctor --verify --data " + where + "; put back a backup where it finds damage"
+		}
 	case "audit-sink-late":
 		f.State, f.Fix = Warning, "rotunda read sys/audit-journal says which sink and why; its records wait in the journal"
 	default:

@@ -316,15 +316,16 @@ func (a *app) follow(ctx context.Context, c *api.Client, q AuditQuery, out *reco
 		case err != nil:
 			return err
 		}
-		if out.damaged(damage); len(out.damage) > 0 {
-			return out.end()
-		}
+		out.damaged(damage)
 		for _, r := range found {
 			if q.matches(r) {
 				if err := out.add(r); err != nil {
 					return err
 				}
 			}
+		}
+		if len(out.damage) > 0 {
+			return out.end()
 		}
 		last = max(last, seen)
 	}

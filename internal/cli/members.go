@@ -16,7 +16,7 @@ func (a *app) operatorMembers() *cobra.Command {
 	return &cobra.Command{
 		Use: "members", Short: "List the nodes of the cluster", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ func (a *app) versionHistoryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version-history", Short: "List the versions that a server has had, where it keeps them", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.client()
+			cl, err := a.plainClient()
 			if err != nil {
 				return err
 			}

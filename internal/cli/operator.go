@@ -107,9 +107,10 @@ func (a *app) printStatus(ctx context.Context, cl *api.Client, body []byte, exit
 		if err := a.table(w, &t); err != nil {
 			return err
 		}
+		if len(s.Troubles) > 0 {
+			a.note("  next: rotunda doctor")
+		}
 		switch {
-		case len(s.Troubles) > 0:
-			a.note("next: rotunda doctor")
 		case !s.Initialized:
 			a.note("  next: rotunda operator init")
 		case s.Sealed:

@@ -220,6 +220,14 @@ func (a *app) planOne(ctx context.Context, c *api.Client, m mountInfo, path stri
 // carryOne does what is planned for one secret.
 func (a *app) carryOne(ctx context.Context, c *api.Client, m mountInfo, p planned) error {
 	if p.revive != 0 {
+		// What is undeleted takes no check-and-set, so it is looked at just before.
+		_, current, err := a.history(ctx, c, m, p.Path)
+		if err != nil {
+			return err
+		}
+		if current != *p.cas {
+			return fmt.Errorf("someone else has changed %s since the preview: it is at version %d, not %d", show.Clean(p.Path), current, *p.cas)
+		}
 		body := new(object).set("versions", []string{strconv.FormatInt(p.revive, 10)})
 		if _, err := c.Do(ctx, api.Request{Method: "PUT", Path: m.at("undelete", p.Path), Body: body.json()}); err != nil {
 			return err

@@ -143,12 +143,18 @@ func (a *app) mergeOrWrite(ctx context.Context, c *api.Client, m mountInfo, rel 
 			return v, resp, err
 		}
 		// Nothing is there to merge with: the write must not replace what
-		// someone else puts there meanwhile.
+		// someone else puts there meanwhile. A token that may not read is
+		// trusted to know.
 		_, err = a.find(ctx, c, m, rel, 0)
-		if deleted, gone := errors.AsType[deletedError](err); gone {
+		switch deleted, gone := errors.AsType[deletedError](err); {
+		case gone:
 			cas = &deleted.version
-		} else if errors.Is(err, errMissing) {
+		case errors.Is(err, errMissing):
 			cas = new(int64)
+		case err == nil: // it has come meanwhile
+			return a.merge(ctx, c, m, rel, data, nil)
+		case api.StatusOf(err) != 403:
+			return 0, nil, err
 		}
 	}
 	return a.write(ctx, c, m, rel, data, cas)

@@ -26,6 +26,7 @@ type envReader struct {
 	line  int // of the beginning of rest, from 1
 	seen  map[string]int
 	text  map[string]string
+	grown int // bytes that variables were replaced by, of MaxSize at most
 	items []Item
 }
 
@@ -159,12 +160,18 @@ func (r *envReader) expand(s string, quoted bool) (string, error) {
 		case c == '$':
 			name, length := variable(s[i+1:])
 			text, known := r.text[name]
+			if rest, braces := strings.CutPrefix(s[i+1:], "{"); name == "" && braces && rest != "" && begins(rest[0]) {
+				return "", errors.New("holds ${, with more behind it than a name and }: put the value in single quotes if it is to stay as it is")
+			}
 			if name == "" {
 				b.WriteByte(c)
 				continue
 			}
 			if !known {
 				return "", fmt.Errorf("holds $%s, which no line before it sets: put the value in single quotes if it is to stay as it is", name)
+			}
+			if r.grown += len(text); r.grown > MaxSize {
+				return "", errors.New("becomes too large by the variables in it")
 			}
 			b.WriteString(text)
 			i += length
@@ -174,6 +181,9 @@ func (r *envReader) expand(s string, quoted bool) (string, error) {
 	}
 	return b.String(), nil
 }
+
+// begins reports whether a name may begin with c.
+func begins(c byte) bool { return c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // variable returns the name that s, what stands behind a dollar sign, begins
 // with, and how long it is with its braces.

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -57,6 +58,16 @@ func TestEnvValues(t *testing.T) {
 	}
 }
 
+// doubling is a small file whose last value would have 2^36 bytes.
+func doubling() string {
+	var b strings.Builder
+	b.WriteString("V0=xxxxxxxxxxxxxxxx\n")
+	for i := range 32 {
+		fmt.Fprintf(&b, "V%d=$V%d$V%d\n", i+1, i, i)
+	}
+	return b.String()
+}
+
 func TestEnvRefusals(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, file, want string }{
@@ -70,6 +81,9 @@ func TestEnvRefusals(t *testing.T) {
 		{"unknown variable", "A=1\nB=secret1$word", "line 2: the value of B holds $word, which no line before it sets"},
 		{"unknown variable in quotes", `B="secret1${WORD}"`, "line 1: the value of B holds $WORD"},
 		{"later variable", "B=$A\nA=1", "holds $A"},
+		{"a default", "A=1\nB=secret1${A:-x}", "line 2: the value of B holds ${, with more behind it"},
+		{"open braces", "A=1\nB=secret1${A", "line 2: the value of B holds ${, with more behind it"},
+		{"variables that double", doubling(), "becomes too large by the variables in it"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -25,6 +25,9 @@ const MinLine = 8
 // are given up first; the values and their lines are always looked for.
 const maxForms = 4 << 20
 
+// manyForms is how many times as long as a value its encodings are together, at most.
+const manyForms = 64
+
 // node is a state of the automaton of Aho and Corasick: the longest beginning
 // of a pattern that the stream ends in. Children are a list, because most
 // states have one; those of the root are a table.
@@ -64,7 +67,8 @@ func New(values []string) *Set {
 		plain := spellings(v)
 		patterns = append(patterns, plain...)
 		for _, s := range plain {
-			if left <= 0 {
+			if len(s) > left/manyForms { // making them costs the room, too
+				left = 0
 				break
 			}
 			for _, f := range encodings(s) {

@@ -234,6 +234,18 @@ func TestLargeValuesStayBounded(t *testing.T) {
 	for i := range 4 {
 		values = append(values, strings.Repeat(string(rune('a'+i))+"%/", 20_000))
 	}
+	if huge := New([]string{strings.Repeat("a%/", 512<<10/3)}); len(huge.nodes) > maxForms {
+		t.Errorf("the set of one value of 512 KiB has %d states, want at most %d", len(huge.nodes), maxForms)
+	}
+	for _, s := range []string{strings.Repeat("a%/", 100), strings.Repeat("'<\x00", 300), strings.Repeat("line\n", 400)} {
+		total := 0
+		for _, f := range encodings(s) {
+			total += len(f)
+		}
+		if total > manyForms*len(s) {
+			t.Errorf("the encodings of %.10q are %d times as long; want %d at most", s, total/len(s), manyForms)
+		}
+	}
 	set := New(values)
 	if got := len(set.nodes); got > 2*maxForms {
 		t.Errorf("the set has %d states, want at most %d", got, 2*maxForms)
