@@ -1,6 +1,7 @@
 package server
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -27,5 +28,16 @@ func TestNodesBeginWhereTheyHaveRoom(t *testing.T) {
 				t.Errorf("enough(%d, %d, %d) = %v; want %q", c.free, c.total, c.segment, err, c.refusal)
 			}
 		})
+	}
+}
+
+// Of a directory that is still to be made, the disk is that of the way to it.
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, c := range []struct{ give, want string }{{dir, dir}, {filepath.Join(dir, "a", "b"), dir}, {"/", "/"}} {
+		if got := nearest(c.give); got != c.want {
+			t.Errorf("nearest(%q) = %q; want %q", c.give, got, c.want)
+		}
 	}
 }

@@ -331,9 +331,10 @@ func readBackup(ctx context.Context, c cli.RestoreConfig, path string) (answer [
 
 // readTree returns the secrets of a mount that are at a path, or below it, in a backup.
 func readTree(ctx context.Context, c cli.RestoreConfig, t cli.Tree) (found []cli.TreeSecret, err error) {
-	data, metadata := t.Mount, t.Mount
+	mount := escaped(t.Mount)
+	data, metadata := mount, mount
 	if t.V2 {
-		data, metadata = t.Mount+"data/", t.Mount+"metadata/"
+		data, metadata = mount+"data/", mount+"metadata/"
 	}
 	err = servedBackup(ctx, c, func(get getter) error {
 		read := func(path string) error {
