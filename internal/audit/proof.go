@@ -274,11 +274,15 @@ func (r *Reader) Prove(ctx context.Context, seq uint64) (*Proof, error) {
 
 // Consistency returns the proof that the first records of the checkpoint of to
 // records are the from records of an older one; 0 for to stands for the last.
-// The error is a fault of kind NotFound where there is no checkpoint of to.
+// The error is a fault of kind NotFound where there is no checkpoint of to, and
+// of kind Invalid where from is none or more than to.
 func (r *Reader) Consistency(ctx context.Context, from, to uint64) (*Consistency, error) {
 	f, err := r.forest(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if from == 0 || to != 0 && from > to {
+		return nil, fault.New(fault.Invalid, "the older checkpoint must have a record and no more than the newer")
 	}
 	newer, err := r.latest(ctx, f, max(from, to))
 	if err != nil {
@@ -293,9 +297,6 @@ func (r *Reader) Consistency(ctx context.Context, from, to uint64) (*Consistency
 			return nil, fault.New(fault.NotFound, "no checkpoint of %d records; the last has %d", to, newer.Size)
 		}
 		newer = *found
-	}
-	if from == 0 || from > newer.Size {
-		return nil, fault.New(fault.Invalid, "the older checkpoint must have a record and no more than the newer")
 	}
 	out := &Consistency{Format: proofFormat, FromSize: from, ToSize: newer.Size, To: newer.Note}
 	older, err := f.checkpointOf(from)

@@ -391,7 +391,7 @@ func TestProofsOverTheAPI(t *testing.T) {
 	for _, bad := range []struct {
 		in   consistencyIn
 		want fault.Kind
-	}{{consistencyIn{}, fault.Invalid}, {consistencyIn{From: 9999}, fault.NotFound}, {consistencyIn{From: 3, To: 2}, fault.NotFound}} {
+	}{{consistencyIn{}, fault.Invalid}, {consistencyIn{From: 9999}, fault.NotFound}, {consistencyIn{From: 1, To: 9999}, fault.NotFound}, {consistencyIn{From: 3, To: 2}, fault.Invalid}} {
 		if _, err := auditDo(r, "system.audit-journal.consistency", nil, bad.in); !fault.Is(err, bad.want) {
 			t.Errorf("consistency %+v = %v, want %v", bad.in, err, bad.want)
 		}
