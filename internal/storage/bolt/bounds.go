@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"os"
 
 	"go.etcd.io/bbolt"
@@ -21,6 +22,7 @@ import (
 //	branch  element: position 4 | key's length 4 | page 8
 //	leaf    element: flags 4 | position 4 | key's length 4 | value's length 4
 //	bucket  value: root 8, or 0 | sequence 8 | where root is 0, a page
+//	free    page head | pages 8 each; where count is 65,535, the first is how many
 //
 // A position counts from its element. The first two pages are meta pages, written by turns.
 const (
@@ -29,6 +31,7 @@ const (
 	metaLen    = 56
 	branchFlag = 1
 	leafFlag   = 2
+	freeFlag   = 16
 	bucketFlag = 1
 	deepest    = 64       // a tree of pages is never deeper
 	mostPage   = 16 << 20 // bytes; a page that overflows holds one key and its value, of storage.MaxBytes at most
@@ -58,7 +61,32 @@ func (s *Store) checkBounds() error {
 	}
 	defer s.endRead(tx)
 	b.high = binary.NativeEndian.Uint64(last[40:])
-	return b.visit(binary.NativeEndian.Uint64(last[16:]), 0)
+	if err := b.visit(binary.NativeEndian.Uint64(last[16:]), 0); err != nil {
+		return err
+	}
+	return b.free(binary.NativeEndian.Uint64(last[32:]))
+}
+
+// free looks at the list of free pages. bbolt gives away what its head says it
+// is, with the next transaction, and not what it was read from.
+func (b *bounds) free(id uint64) error {
+	page, err := b.page(id, pageHead+8+8*b.high)
+	if err != nil {
+		return err
+	}
+	ids, count := page[pageHead:], uint64(binary.NativeEndian.Uint16(page[10:]))
+	if count == math.MaxUint16 && len(ids) >= 8 {
+		count, ids = binary.NativeEndian.Uint64(ids), ids[8:]
+	}
+	if binary.NativeEndian.Uint16(page[8:]) != freeFlag || count > uint64(len(ids))/8 {
+		return fmt.Errorf("%w: page %d is not the list of free pages", storage.ErrCorrupt, id)
+	}
+	for i := range count {
+		if free := binary.NativeEndian.Uint64(ids[8*i:]); free < 2 || free >= b.high || b.met[free] {
+			return fmt.Errorf("%w: free page %d is out of bounds or in use", storage.ErrCorrupt, free)
+		}
+	}
+	return nil
 }
 
 // held returns the last meta page, and a transaction that reads: while it lasts
@@ -127,28 +155,41 @@ func (b *bounds) meta(i int64) ([]byte, error) {
 }
 
 func (b *bounds) visit(id uint64, depth int) error {
-	if id < 2 || id >= b.high || depth > deepest || b.met[id] {
-		return fmt.Errorf("%w: page %d is out of bounds or in use twice", storage.ErrCorrupt, id)
+	if depth > deepest {
+		return fmt.Errorf("%w: page %d is too deep", storage.ErrCorrupt, id)
+	}
+	page, err := b.page(id, mostPage)
+	if err != nil {
+		return err
+	}
+	return b.elements(id, page, depth)
+}
+
+// page reads a page with those that it overflows to, for most bytes and what is
+// left of the last.
+func (b *bounds) page(id, most uint64) ([]byte, error) {
+	if id < 2 || id >= b.high || b.met[id] {
+		return nil, fmt.Errorf("%w: page %d is out of bounds or in use twice", storage.ErrCorrupt, id)
 	}
 	b.met[id] = true
 	head := make([]byte, pageHead)
 	if _, err := b.f.ReadAt(head, int64(id)*b.size); err != nil { //nolint:gosec // below the number of pages
-		return fmt.Errorf("reading page %d: %w", id, err)
+		return nil, fmt.Errorf("reading page %d: %w", id, err)
 	}
 	more := uint64(binary.NativeEndian.Uint32(head[12:]))
 	if binary.NativeEndian.Uint64(head) != id || id+more >= b.high {
-		return fmt.Errorf("%w: page %d has the head of another", storage.ErrCorrupt, id)
+		return nil, fmt.Errorf("%w: page %d has the head of another", storage.ErrCorrupt, id)
 	}
-	if more > mostPage/uint64(b.size) { //nolint:gosec // a page has a size
-		return fmt.Errorf("%w: page %d has %d pages, more than a row needs", storage.ErrCorrupt, id, more)
+	if more > most/uint64(b.size) { //nolint:gosec // a page has a size
+		return nil, fmt.Errorf("%w: page %d has %d pages, more than what is in it needs", storage.ErrCorrupt, id, more)
 	}
 	page := make([]byte, int64(1+more)*b.size)                                //nolint:gosec // likewise
 	if _, err := b.f.ReadAt(page, int64(id)*b.size); errors.Is(err, io.EOF) { //nolint:gosec // likewise
-		return fmt.Errorf("%w: page %d is cut off", storage.ErrCorrupt, id)
+		return nil, fmt.Errorf("%w: page %d is cut off", storage.ErrCorrupt, id)
 	} else if err != nil {
-		return fmt.Errorf("reading page %d: %w", id, err)
+		return nil, fmt.Errorf("reading page %d: %w", id, err)
 	}
-	return b.elements(id, page, depth)
+	return page, nil
 }
 
 // elements looks at what a page holds, which may be one in a bucket's value.

@@ -641,6 +641,54 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// A list of free pages that says it is another page, or names one that is in use,
+// is found before anything is written over.
+func TestDamagedListOfFreePages(t *testing.T) {
+	dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+	s := open(t, dir, bolt.Config{})
+	for i := range 300 {
+		if err := put(ctx, s, "s", fmt.Sprintf("%04d", i), fmt.Sprintf("value %0100d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, bolt.FileName)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := whole[16:]
+	if other := whole[4096+16:]; binary.NativeEndian.Uint64(other[48:]) > binary.NativeEndian.Uint64(last[48:]) {
+		last = other
+	}
+	list := int(binary.NativeEndian.Uint64(last[32:])) * 4096
+	root := binary.NativeEndian.Uint64(last[16:])
+	for what, change := range map[string]func(b []byte){
+		"another page":          func(b []byte) { b[list] ^= 2 },
+		"a page of rows":        func(b []byte) { b[list+8] ^= 18 },
+		"more than there are":   func(b []byte) { b[list+11] = 0x7f },
+		"a free page in use":    func(b []byte) { binary.NativeEndian.PutUint64(b[list+16:], root) },
+		"a free page far above": func(b []byte) { binary.NativeEndian.PutUint64(b[list+16:], 1<<40) },
+	} {
+		damaged := bytes.Clone(whole)
+		change(damaged)
+		bad := filepath.Join(t.TempDir(), "store")
+		if err := errors.Join(os.Mkdir(bad, 0o700), os.WriteFile(filepath.Join(bad, bolt.FileName), damaged, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := bolt.Open(bad, bolt.Config{})
+		if err == nil {
+			err = s.Check(ctx)
+			_ = s.Close()
+		}
+		if !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("a list of free pages that is or has %s: %v; want ErrCorrupt", what, err)
+		}
+	}
+}
+
 // A meta page that is damaged makes bbolt take the other, which may be older: no
 // answer shows it, and Check finds it.
 func TestDamagedMeta(t *testing.T) {
