@@ -24,7 +24,9 @@ import (
 //	bucket  value: root 8, or 0 | sequence 8 | where root is 0, a page
 //	free    page head | pages 8 each; where count is 65,535, the first is how many
 //
-// A position counts from its element. The first two pages are meta pages, written by turns.
+// A position counts from its element. Keys and values lie behind the elements one
+// after another, with nothing between, so that a count that is wrong is seen. The
+// first two pages are meta pages, written by turns.
 const (
 	pageHead   = 16
 	element    = 16
@@ -61,7 +63,7 @@ func (s *Store) checkBounds() error {
 	}
 	defer s.endRead(tx)
 	b.high = binary.NativeEndian.Uint64(last[40:])
-	if err := b.visit(binary.NativeEndian.Uint64(last[16:]), 0); err != nil {
+	if err := b.visit(binary.NativeEndian.Uint64(last[16:]), 0, true); err != nil {
 		return err
 	}
 	return b.free(binary.NativeEndian.Uint64(last[32:]))
@@ -154,7 +156,9 @@ func (b *bounds) meta(i int64) ([]byte, error) {
 	return meta, nil
 }
 
-func (b *bounds) visit(id uint64, depth int) error {
+// visit looks at a page and all below it. Top says that it is the first of a
+// bucket, which alone may be empty.
+func (b *bounds) visit(id uint64, depth int, top bool) error {
 	if depth > deepest {
 		return fmt.Errorf("%w: page %d is too deep", storage.ErrCorrupt, id)
 	}
@@ -162,7 +166,7 @@ func (b *bounds) visit(id uint64, depth int) error {
 	if err != nil {
 		return err
 	}
-	return b.elements(id, page, depth)
+	return b.elements(id, page, depth, top)
 }
 
 // page reads a page with those that it overflows to, for most bytes and what is
@@ -193,7 +197,7 @@ func (b *bounds) page(id, most uint64) ([]byte, error) {
 }
 
 // elements looks at what a page holds, which may be one in a bucket's value.
-func (b *bounds) elements(id uint64, page []byte, depth int) error {
+func (b *bounds) elements(id uint64, page []byte, depth int, top bool) error {
 	outside := fmt.Errorf("%w: page %d has an element outside of it", storage.ErrCorrupt, id)
 	if len(page) < pageHead {
 		return outside
@@ -202,6 +206,10 @@ func (b *bounds) elements(id uint64, page []byte, depth int) error {
 	if flags != branchFlag && flags != leafFlag {
 		return fmt.Errorf("%w: page %d is of no kind that has rows", storage.ErrCorrupt, id)
 	}
+	if count == 0 && (!top || flags == branchFlag) {
+		return fmt.Errorf("%w: page %d has nothing", storage.ErrCorrupt, id)
+	}
+	next := uint64(pageHead + count*element)
 	for i := range count {
 		at := pageHead + i*element
 		if at+element > len(page) {
@@ -209,33 +217,36 @@ func (b *bounds) elements(id uint64, page []byte, depth int) error {
 		}
 		e := page[at : at+element]
 		word := func(i int) uint64 { return uint64(binary.NativeEndian.Uint32(e[i:])) }
+		position, key, value := word(4), word(8), word(12)
 		if flags == branchFlag {
-			if uint64(at)+word(0)+word(4) > uint64(len(page)) {
-				return outside
-			}
-			if err := b.visit(binary.NativeEndian.Uint64(e[8:]), depth+1); err != nil {
-				return err
-			}
-			continue
+			position, key, value = word(0), word(4), 0
 		}
-		end := uint64(at) + word(4) + word(8) + word(12)
-		if end > uint64(len(page)) {
+		begin := uint64(at) + position
+		if begin != next || begin+key+value > uint64(len(page)) {
 			return outside
 		}
-		if word(0)&bucketFlag == 0 {
-			continue
-		}
-		value := page[end-word(12) : end]
-		if len(value) < 16 {
-			return outside
-		}
-		if root := binary.NativeEndian.Uint64(value); root != 0 {
-			if err := b.visit(root, depth+1); err != nil {
+		next = begin + key + value
+		switch {
+		case flags == branchFlag:
+			if err := b.visit(binary.NativeEndian.Uint64(e[8:]), depth+1, false); err != nil {
 				return err
 			}
-		} else if err := b.elements(id, value[16:], depth+1); err != nil {
-			return err
+		case word(0)&bucketFlag != 0:
+			if err := b.bucket(id, page[begin+key:next], depth); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// bucket looks at a bucket's value, in page id.
+func (b *bounds) bucket(id uint64, value []byte, depth int) error {
+	if len(value) < 16 {
+		return fmt.Errorf("%w: page %d has a bucket that is cut off", storage.ErrCorrupt, id)
+	}
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		return b.visit(root, depth+1, true)
+	}
+	return b.elements(id, value[16:], depth+1, true)
 }

@@ -641,6 +641,64 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// A page that says it has more or fewer elements than it has would hide rows: it is found.
+func TestDamagedCounts(t *testing.T) {
+	dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+	s := open(t, dir, bolt.Config{})
+	for i := range 900 {
+		if err := put(ctx, s, "s", fmt.Sprintf("%04d", i), fmt.Sprintf("value %0100d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, bolt.FileName)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := map[string]int{}
+	err = db.View(func(tx *bbolt.Tx) error {
+		for id := 2; ; id++ {
+			p, err := tx.Page(id)
+			if err != nil || p == nil {
+				return err
+			}
+			if p.Type != "branch" && p.Type != "leaf" || tried[p.Type] == 4 {
+				continue
+			}
+			tried[p.Type]++
+			for bit := range 8 {
+				damaged := bytes.Clone(whole)
+				damaged[id*4096+10] ^= 1 << bit
+				bad := filepath.Join(t.TempDir(), "store")
+				if err := errors.Join(os.Mkdir(bad, 0o700), os.WriteFile(filepath.Join(bad, bolt.FileName), damaged, 0o600)); err != nil {
+					return err
+				}
+				s, err := bolt.Open(bad, bolt.Config{})
+				if err == nil {
+					err = s.Check(ctx)
+					_ = s.Close()
+				}
+				if !errors.Is(err, storage.ErrCorrupt) {
+					t.Errorf("a %s page with %d elements that says it has %d: %v; want ErrCorrupt", p.Type, p.Count, p.Count^1<<bit, err)
+				}
+			}
+		}
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if tried["branch"] == 0 || tried["leaf"] == 0 {
+		t.Errorf("pages tried: %v; want of both kinds", tried)
+	}
+}
+
 // A list of free pages that says it is another page, or names one that is in use,
 // is found before anything is written over.
 func TestDamagedListOfFreePages(t *testing.T) {
