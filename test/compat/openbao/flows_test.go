@@ -5,7 +5,7 @@ package flows
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/json" //nolint:depguard // the client answers with its numbers
 	"errors"
 	"net/http"
 	"os"
@@ -244,7 +244,7 @@ func TestKV1(t *testing.T) {
 	if _, err := kv.Get(ctx, "plain"); !errors.Is(err, api.ErrSecretNotFound) {
 		t.Errorf("Get of what was deleted: %v; want ErrSecretNotFound", err)
 	}
-	if err := c.Sys().TuneMountWithContext(ctx, "old", api.MountConfigInput{Options: map[string]string{"version": "2"}}); err != nil {
+	if err := c.Sys().TuneMountWithContext(ctx, "old", api.MountConfigInput{Options: map[string]string{"version": "2"}}); err != nil { //nolint:staticcheck // SA1019: programs use it
 		t.Fatalf("upgrading a mount: %v", err)
 	}
 	upgraded := must[*api.KVSecret](t)(c.KVv2("old").Get(ctx, "a/b"))
@@ -514,7 +514,7 @@ func TestMounts(t *testing.T) {
 	if m := mounts["team/a/"]; m.Options["version"] != "2" || m.Description != "of a" || m.Config.MaxLeaseTTL != 86400 {
 		t.Errorf("the mount = %+v", m)
 	}
-	if err := c.Sys().TuneMountWithContext(ctx, "team/a", api.MountConfigInput{DefaultLeaseTTL: "30m"}); err != nil {
+	if err := c.Sys().TuneMountWithContext(ctx, "team/a", api.MountConfigInput{DefaultLeaseTTL: "30m"}); err != nil { //nolint:staticcheck // SA1019: programs use it
 		t.Fatal(err)
 	}
 	if tuned := must[*api.MountConfigOutput](t)(c.Sys().MountConfigWithContext(ctx, "team/a")); tuned.DefaultLeaseTTL != 1800 || tuned.MaxLeaseTTL != 86400 {
